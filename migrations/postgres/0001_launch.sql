@@ -1,0 +1,99 @@
+-- Why: the durable records of Windlass beside Airflow's own tables: launches, the term of leadership, the schedulers
+--      that speak to us, and the hand-over from the plugin.
+-- Locks: none on Airflow's tables; everything here is new.
+-- Undo: DROP SCHEMA windlass CASCADE (Airflow is untouched; the next start of the daemon needs `windlass migrate`).
+
+-- The schema itself is made by `windlass migrate` before the first migration: the tracking table lives in it.
+
+-- One row. Its id is part of every launch id.
+CREATE TABLE windlass.installation (
+    one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    id      uuid NOT NULL DEFAULT gen_random_uuid(),
+    made_at timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO windlass.installation DEFAULT VALUES;
+
+-- Leadership. One row. Every write transaction of a term takes it FOR SHARE WHERE epoch = its own.
+CREATE TABLE windlass.term (
+    one_row    boolean PRIMARY KEY DEFAULT true CHECK (one_row),
+    epoch      bigint NOT NULL DEFAULT 0 CHECK (epoch >= 0),
+    holder     text,
+    expires_at timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 10);
+INSERT INTO windlass.term DEFAULT VALUES;
+
+-- Written by the plugin: what a scheduler says of itself at start and now and then.
+CREATE TABLE windlass.scheduler (
+    job_id                bigint PRIMARY KEY,             -- job.id of the SchedulerJob
+    executor_names        text[] NOT NULL,                -- alias, module path and bare class name of WindlassExecutor
+    is_default            boolean NOT NULL,               -- it is the default executor: TIs with executor IS NULL are ours
+    airflow_version       text NOT NULL,
+    plugin_version        text NOT NULL,
+    has_pod_mutation_hook boolean NOT NULL DEFAULT false,
+    parallelism           integer NOT NULL DEFAULT 0,
+    hostname              text NOT NULL DEFAULT '',
+    started_at            timestamptz NOT NULL DEFAULT now(),
+    seen_at               timestamptz NOT NULL DEFAULT now()
+);
+
+-- Written by the plugin after the scheduler's commit, consumed (deleted) by the intake.
+CREATE TABLE windlass.handover (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    dag_id     text NOT NULL,
+    task_id    text NOT NULL,
+    run_id     text NOT NULL,
+    map_index  integer NOT NULL,
+    try_number integer NOT NULL,
+    job_id     bigint NOT NULL,
+    executor   text,                                      -- task_instance.executor as the scheduler saw it
+    command    text[] NOT NULL,                           -- the worker command that Airflow made
+    made_at    timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row per queueing. Nobody but the current term changes it, except the columns marked (plugin).
+CREATE TABLE windlass.launch (
+    launch_id        text PRIMARY KEY CHECK (launch_id ~ '^[a-z2-7]{26}$'),
+    dag_id           text NOT NULL,
+    task_id          text NOT NULL,
+    run_id           text NOT NULL,
+    map_index        integer NOT NULL,
+    try_number       integer NOT NULL,
+    queued_dttm      timestamptz NOT NULL,
+    scheduler_job_id bigint NOT NULL,                     -- owner when claimed; adoption may move the task instance on
+    priority_weight  integer NOT NULL,
+    epoch            bigint NOT NULL,                     -- term that wrote it last
+    stage            text NOT NULL CHECK (stage IN ('claimed', 'created', 'running', 'settled', 'closed')),
+    attempt          integer NOT NULL DEFAULT 1 CHECK (attempt >= 1),
+    namespace        text NOT NULL,
+    pod_name         text NOT NULL,
+    pod_uid          text,
+    lost             text,                                -- why the attempt before this one was lost
+    outcome          text CHECK (outcome IN ('success', 'failure', 'superseded', 'withdrawn')),
+    reason           text,
+    message          text,
+    exit_code        integer,
+    claimed_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at       timestamptz,                         -- of the current attempt's pod, when its create was answered
+    running_at       timestamptz,                         -- its container was first seen running
+    settled_at       timestamptz,
+    closed_at        timestamptz,
+    withdrawn_at     timestamptz,                         -- (plugin) revoke_task: the scheduler takes the queueing back
+    callback_sent_at timestamptz,                         -- (plugin) committed before a callback request is sent
+    delivered_at     timestamptz,                         -- (plugin) the scheduler was seen to have taken the outcome
+    CONSTRAINT launch_queueing UNIQUE (dag_id, task_id, run_id, map_index, try_number, queued_dttm),
+    CONSTRAINT settled_has_outcome CHECK ((stage IN ('settled', 'closed')) = (outcome IS NOT NULL)),
+    CONSTRAINT outcome_has_time CHECK ((outcome IS NULL) = (settled_at IS NULL)),
+    CONSTRAINT failure_has_reason CHECK (outcome IS DISTINCT FROM 'failure' OR reason IS NOT NULL),
+    CONSTRAINT created_has_uid CHECK (stage NOT IN ('created', 'running') OR pod_uid IS NOT NULL),
+    CONSTRAINT closed_has_time CHECK ((stage = 'closed') = (closed_at IS NOT NULL)),
+    CONSTRAINT delivered_has_outcome CHECK (delivered_at IS NULL OR outcome IS NOT NULL),
+    CONSTRAINT callback_is_of_a_failure CHECK (callback_sent_at IS NULL OR outcome = 'failure')
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+
+-- What a new term loads. No index holds a column that the common updates change (stage moves within the predicate),
+-- so those updates stay HOT until the launch closes.
+CREATE INDEX launch_open ON windlass.launch (launch_id) WHERE closed_at IS NULL;
+-- What the plugin delivers.
+CREATE INDEX launch_undelivered ON windlass.launch (scheduler_job_id) WHERE outcome IS NOT NULL AND delivered_at IS NULL;
+-- Retention.
+CREATE INDEX launch_closed_at ON windlass.launch (closed_at) WHERE closed_at IS NOT NULL;

@@ -202,6 +202,9 @@ mod tests {
     #[test]
     fn a_text_that_is_no_launch_id_is_refused_by_name() {
         let error = "UPPER".parse::<LaunchId>().unwrap_err().to_string();
-        assert_eq!(error, "`UPPER` is not a launch id: it has 5 characters where 26 of a-z and 2-7 are expected");
+        assert_eq!(
+            error,
+            "`UPPER` is not a launch id: it has 5 characters where 26 of a-z and 2-7 are expected"
+        );
     }
 }

@@ -142,21 +142,31 @@ impl Reason {
         match self {
             Self::TaskFailed => "read the task's own log",
             Self::WorkerExited => "read the worker's log; the exit code is in the message",
-            Self::WorkerDidNotStart => "the worker could not load the DAG file or its database: read the pod's log",
+            Self::WorkerDidNotStart => {
+                "the worker could not load the DAG file or its database: read the pod's log"
+            }
             Self::OomKilled => "raise resources.limits.memory in pod_override or the pod template",
             Self::Killed => "see who stopped the pod: `kubectl get events`, node maintenance, a person",
-            Self::Evicted => "set resources.requests to what the task uses; see the node's pressure conditions",
+            Self::Evicted => {
+                "set resources.requests to what the task uses; see the node's pressure conditions"
+            }
             Self::Preempted => "give the worker a priorityClassName that is not preempted",
             Self::NodeLost => "expected on spot capacity; retries of the task cover it",
-            Self::NodeUnreachable => "see `kubectl describe node`; the launch is held until the node's fate is known",
-            Self::PodDeleted => "see who deleted it in the API server's audit log; PodGC and drains do so too",
+            Self::NodeUnreachable => {
+                "see `kubectl describe node`; the launch is held until the node's fate is known"
+            }
+            Self::PodDeleted => {
+                "see who deleted it in the API server's audit log; PodGC and drains do so too"
+            }
             Self::DeadlineExceeded => "raise activeDeadlineSeconds in pod_override or the pod template",
             Self::ImagePull => "check the image's name and tag, the registry, and imagePullSecrets",
             Self::ContainerConfig => "check the Secrets, ConfigMaps and mounts that the pod names",
             Self::InitFailed => "read the init container's log",
             Self::Unschedulable => "compare its requests, selectors and tolerations with the nodes",
             Self::PendingTimeout => "see `kubectl describe pod`: its events say what it waits for",
-            Self::PodRejected => "check pod_override and the pod template; the API server's words are in the message",
+            Self::PodRejected => {
+                "check pod_override and the pod template; the API server's words are in the message"
+            }
             Self::QuotaExceeded => "compare `kubectl describe quota` with Airflow's parallelism and pools",
             Self::TemplateInvalid => "try `windlass render pod`; see [kubernetes_executor] pod_template_file",
             Self::ExecutorConfigInvalid => "set executor_config to {'pod_override': k8s.V1Pod(...)}",

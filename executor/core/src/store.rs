@@ -40,7 +40,7 @@ pub enum ClaimAnswer {
     /// The row was inserted by us.
     Claimed(LaunchId),
     /// It was there: by an earlier term, or by our own INSERT whose answer was lost.
-    Exists(LaunchRow),
+    Exists(Box<LaunchRow>),
     /// The task instance is no longer this queueing in `queued`: nothing was inserted.
     Withdrawn(LaunchId),
 }

@@ -1,1 +1,321 @@
-//! (to be written)
+//! windlass-engine: all launches of one daemon, decided synchronously and purely.
+//!
+//! `Engine::handle` takes everything that happens and returns everything to do; `Engine::wake_at` says when to come
+//! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
+//!
+//! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
+//! once, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
+
+mod answers;
+mod book;
+mod command;
+mod intake;
+mod outbox;
+mod pacing;
+mod report;
+mod send;
+mod settings;
+mod term;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+pub use command::{Answer, Ask, Command, CommandId, Input, Specs};
+pub use report::{Counters, Report};
+pub use settings::Settings;
+use windlass_core::cluster::PodEvent;
+use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};
+use windlass_core::launch::{Action, Fact, Launch, Policy, Stage};
+use windlass_core::store::{Claim, LaunchChange};
+use windlass_core::task::TaskSpec;
+use windlass_core::time::Millis;
+
+use crate::book::Book;
+use crate::intake::Intake;
+use crate::outbox::Batch;
+use crate::pacing::Pacing;
+use crate::term::Term;
+
+/// Decides for all launches. One per daemon.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    policy: Policy,
+    term: Term,
+    /// Everything that lives and dies with one term.
+    reign: Reign,
+    stopping: Option<Millis>,
+    exited: bool,
+    next_id: u64,
+    out: Vec<Command>,
+    counters: Counters,
+}
+
+/// State of one term: a new one starts from nothing but the database.
+#[derive(Debug)]
+struct Reign {
+    loaded: bool,
+    book: Book,
+    intake: Intake,
+    pacing: Pacing,
+    claims: Batch<Claim>,
+    saves: Batch<LaunchChange>,
+    reads: Batch<Queueing>,
+    specs: Batch<Queueing>,
+    notes: Batch<(Queueing, PodRef)>,
+    /// Launches of pods that are in nobody's book.
+    strangers: Batch<Stranger>,
+    gets: VecDeque<LaunchId>,
+    deletes: VecDeque<Delete>,
+    /// What each open command is about.
+    open: BTreeMap<CommandId, Open>,
+    next_purge: Millis,
+}
+
+/// A pod that waits to start and that no launch in the book owns: a create of a lost leader that landed late.
+#[derive(Clone, Debug)]
+struct Stranger {
+    pod: PodRef,
+    uid: PodUid,
+    resource_version: String,
+}
+
+#[derive(Clone, Debug)]
+struct Delete {
+    launch: LaunchId,
+    pod: PodRef,
+    uid: PodUid,
+    resource_version: Option<String>,
+    /// The launch waits for the answer.
+    awaited: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Open {
+    /// Asked when: trust in a term counts from then.
+    Term(Millis),
+    Load,
+    Intake(windlass_core::store::IntakePass, u32),
+    Claim,
+    Save,
+    ReadTasks,
+    ReadSpecs,
+    FindWithdrawn,
+    FindLaunches,
+    Notes,
+    Create(LaunchId, Attempt, Millis),
+    Get(LaunchId, Attempt),
+    Delete(Delete),
+    Other,
+}
+
+impl Reign {
+    fn new(settings: &Settings) -> Self {
+        Self {
+            loaded: false,
+            book: Book::default(),
+            intake: Intake::default(),
+            pacing: Pacing::new(settings.creates_max),
+            claims: Batch::default(),
+            saves: Batch::default(),
+            reads: Batch::default(),
+            specs: Batch::default(),
+            notes: Batch::default(),
+            strangers: Batch::default(),
+            gets: VecDeque::new(),
+            deletes: VecDeque::new(),
+            open: BTreeMap::new(),
+            next_purge: Millis(0),
+        }
+    }
+
+    fn count_open(&self, which: impl Fn(&Open) -> bool) -> usize {
+        self.open.values().filter(|open| which(open)).count()
+    }
+}
+
+impl Engine {
+    /// A standby with nothing to do.
+    pub fn new(settings: Settings, policy: Policy) -> Self {
+        let reign = Reign::new(&settings);
+        Self {
+            settings,
+            policy,
+            term: Term::new(),
+            reign,
+            stopping: None,
+            exited: false,
+            next_id: 0,
+            out: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Everything that happens enters here, everything to do leaves here.
+    pub fn handle(&mut self, now: Millis, input: Input) -> Vec<Command> {
+        if self.term.expired(now) {
+            self.lose(now);
+        }
+        match input {
+            Input::Tick => {}
+            Input::Woken => self.reign.intake.wake(),
+            Input::Stop => {
+                self.stopping.get_or_insert(now);
+            }
+            Input::Answer { id, answer } => self.answered(id, answer, now),
+            Input::Pod(event) if self.reign.loaded => self.pod_event(event, now),
+            Input::Pod(_) => {}
+        }
+        for id in self.reign.book.due(now) {
+            self.tell(&id, Fact::Tick, now);
+        }
+        self.send(now);
+        std::mem::take(&mut self.out)
+    }
+
+    /// When to call again with `Input::Tick`, if nothing else happens before.
+    pub fn wake_at(&self, now: Millis) -> Millis {
+        self.next_wake(now)
+    }
+
+    /// Gives one launch a fact, files it anew, and puts what it asks for into the outbox.
+    fn tell(&mut self, id: &LaunchId, fact: Fact, now: Millis) {
+        let Some(launch) = self.reign.book.get_mut(id) else { return };
+        let actions = launch.apply(fact, now, &self.policy);
+        self.file(id, now);
+        for action in actions {
+            self.act(id, action, now);
+        }
+    }
+
+    fn file(&mut self, id: &LaunchId, now: Millis) {
+        if let Some(launch) = self.reign.book.get(id)
+            && launch.stage == Stage::Closed
+        {
+            self.counters.closed += 1;
+        }
+        self.reign.book.file(id, now, &self.policy);
+    }
+
+    fn act(&mut self, id: &LaunchId, action: Action, now: Millis) {
+        let Some(launch) = self.reign.book.get(id) else { return };
+        let queueing = launch.queueing.clone();
+        match action {
+            Action::ReadTask => self.reign.reads.put(id.clone(), queueing),
+            Action::ReadSpec => self.reign.specs.put(id.clone(), queueing),
+            Action::Create => self.create(id, now),
+            Action::GetPod => {
+                if !self.reign.gets.contains(id) {
+                    self.reign.gets.push_back(id.clone());
+                }
+            }
+            Action::DeletePod { uid, resource_version, attempt } => {
+                let awaited = attempt == launch.attempt;
+                let key = &launch.queueing.key;
+                let name = windlass_core::pod::pod_name(&key.dag_id, &key.task_id, id, attempt);
+                let pod = PodRef { namespace: launch.pod.namespace.clone(), name };
+                self.reign.deletes.push_back(Delete {
+                    launch: id.clone(),
+                    pod,
+                    uid,
+                    resource_version,
+                    awaited,
+                });
+            }
+            Action::Save(change) => {
+                if let LaunchChange::Created { .. } = change {
+                    self.reign.notes.put(id.clone(), (queueing, launch.pod.clone()));
+                }
+                outbox::merge(self.reign.saves.waiting(), id.clone(), change);
+            }
+        }
+    }
+
+    /// A create goes out at once: its turn was given by `send`, which looked at the term and the window.
+    fn create(&mut self, id: &LaunchId, now: Millis) {
+        let timeout_ms = self.policy.create_ms;
+        if !self.term.covers(now, timeout_ms) {
+            let error = "the term ends before the create could".into();
+            self.tell(id, Fact::CreateAnswered(windlass_core::cluster::CreateAnswer::Unknown { error }), now);
+            return;
+        }
+        let Some(launch) = self.reign.book.get(id) else { return };
+        let Stage::Creating { spec, .. } = &launch.stage else { return };
+        let (attempt, pod, spec): (Attempt, PodRef, Arc<TaskSpec>) =
+            (launch.attempt, launch.pod.clone(), spec.clone());
+        let ask = Ask::Create { launch: id.clone(), attempt, pod, spec, timeout_ms };
+        self.command(ask, Open::Create(id.clone(), attempt, now));
+    }
+
+    /// The id that the next command will have.
+    fn next_id(&self) -> CommandId {
+        CommandId(self.next_id + 1)
+    }
+
+    fn command(&mut self, ask: Ask, open: Open) {
+        let id = self.next_id();
+        self.next_id = id.0;
+        self.reign.open.insert(id, open);
+        self.out.push(Command { id, ask });
+    }
+
+    /// Everything of the term is forgotten; what matters is in the database.
+    fn lose(&mut self, now: Millis) {
+        let settings = self.settings.clone();
+        self.term.lose(now, &settings);
+        self.end_reign();
+    }
+
+    fn end_reign(&mut self) {
+        let watched = self.reign.loaded;
+        self.reign = Reign::new(&self.settings);
+        if watched {
+            self.command(Ask::Watch(false), Open::Other);
+        }
+    }
+
+    fn pod_event(&mut self, event: PodEvent, now: Millis) {
+        match event {
+            PodEvent::Seen(view) => {
+                if self.reign.book.get(&view.launch).is_some() {
+                    let launch = view.launch.clone();
+                    self.tell(&launch, Fact::PodSeen(view), now);
+                } else {
+                    self.stranger(&view);
+                }
+            }
+            PodEvent::Deleted(view) => {
+                let launch = view.launch.clone();
+                self.tell(&launch, Fact::PodDeleted(view.uid), now);
+            }
+            PodEvent::Listed(uids) => {
+                let listed: BTreeSet<PodUid> = uids.into_iter().collect();
+                let missing = |launch: &&Launch| launch.uid().is_some_and(|uid| !listed.contains(uid));
+                let missing: Vec<_> =
+                    self.reign.book.iter().filter(missing).map(|launch| launch.id.clone()).collect();
+                for id in missing {
+                    self.tell(&id, Fact::PodNotListed, now);
+                }
+            }
+            PodEvent::Interrupted { error } => self.counters.note_error("watch", &error),
+        }
+    }
+
+    /// A pod of ours that nobody here owns. If it could still start, its row decides (I11).
+    fn stranger(&mut self, view: &windlass_core::pod_view::PodView) {
+        let waits = matches!(
+            windlass_core::launch::classify(view, &self.policy),
+            windlass_core::launch::PodStanding::Waiting(_) | windlass_core::launch::PodStanding::Stuck { .. }
+        );
+        if waits && !view.deleting {
+            let stranger = Stranger {
+                pod: view.pod.clone(),
+                uid: view.uid.clone(),
+                resource_version: view.resource_version.clone(),
+            };
+            self.reign.strangers.put(view.launch.clone(), stranger);
+        }
+    }
+}

@@ -1,1 +1,405 @@
-//! The state machine of one launch.
+//! The state machine of one launch: facts in, actions out.
+//!
+//! ```text
+//!  Claiming -> Ready -> (Checking) -> Creating -> Alive -> Judging -> Settling -> Settled -> Closing -> Closed
+//!                ^  ^                     |         |         |
+//!                |  +---- not created ----+         |         +-- pod lost before the task began
+//!                +---------------------------- Relaunching <--+
+//! ```
+//!
+//! A launch is in exactly one stage and a stage holds only what is true in it. What may be lost on the way (an
+//! answer, an event) is asked for again: each stage with an open question says by `wake_at` when. Nothing is decided
+//! about a task instance from a pod alone: `Judging` re-reads the row first (`verdict`).
+
+mod after;
+mod alive;
+mod before;
+mod classify;
+mod policy;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::sync::Arc;
+
+pub use classify::{PodEnd, PodStanding, classify};
+pub use policy::Policy;
+pub use verdict::{Judgement, judge_end, judge_unstarted};
+
+use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use crate::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};
+use crate::outcome::Outcome;
+use crate::pod_view::PodView;
+use crate::store::{LaunchChange, LaunchRow, QueuedTask, StoredStage};
+use crate::task::{TaskSpec, TaskView};
+use crate::time::Millis;
+
+/// Windlass's view of one queueing, from intake until nothing of it is left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    /// Which.
+    pub id: LaunchId,
+    /// Of what.
+    pub queueing: Queueing,
+    /// Current attempt.
+    pub attempt: Attempt,
+    /// Its pod's place and name.
+    pub pod: PodRef,
+    /// Higher is created first.
+    pub priority_weight: i32,
+    /// Owner of the task instance when it was seen.
+    pub scheduler_job_id: i64,
+    /// Where it stands.
+    pub stage: Stage,
+}
+
+/// Where a launch stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stage {
+    /// The row is asked for; nothing is durable yet.
+    Claiming {
+        /// What to run.
+        spec: Arc<TaskSpec>,
+        /// When the INSERT was asked for.
+        asked: Millis,
+    },
+    /// Durable, wants its pod; waits for its turn (pacing, barrier I11).
+    Ready {
+        /// What to run, if it is at hand.
+        spec: Option<Arc<TaskSpec>>,
+        /// No create was ever asked for: the only case in which the row need not be read again.
+        untried: bool,
+        /// Back-off.
+        not_before: Millis,
+        /// Creates that came to nothing so far; sets the back-off.
+        failures: u32,
+    },
+    /// Has its turn; the row is read again before a create that may be the second one.
+    Checking {
+        /// When asked.
+        asked: Millis,
+        /// As in `Ready`.
+        failures: u32,
+    },
+    /// The create is under way.
+    Creating {
+        /// What to run: kept for the next try.
+        spec: Arc<TaskSpec>,
+        /// When asked.
+        asked: Millis,
+        /// As in `Ready`.
+        failures: u32,
+    },
+    /// The API server has the pod.
+    Alive(Alive),
+    /// The pod ended, went, or will never start; the row is being read again to know what that means.
+    Judging {
+        /// What became of the pod.
+        end: PodEnd,
+        /// What is left of it.
+        left: PodLeft,
+        /// When asked.
+        asked: Millis,
+    },
+    /// The pod was lost before the task began; the next attempt is being stored.
+    Relaunching {
+        /// Why, for people.
+        why: String,
+        /// When asked.
+        asked: Millis,
+    },
+    /// The outcome is being stored.
+    Settling {
+        /// It.
+        outcome: Outcome,
+        /// What is left of the pod.
+        left: PodLeft,
+        /// When asked.
+        asked: Millis,
+    },
+    /// The outcome is stored; what is left of the pod is being removed.
+    Settled {
+        /// What is left of the pod.
+        left: PodLeft,
+        /// What was asked for, if anything.
+        asked: Option<Millis>,
+    },
+    /// The end is being stored.
+    Closing {
+        /// When asked.
+        asked: Millis,
+    },
+    /// Nothing left to do.
+    Closed,
+}
+
+/// A pod that the API server has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alive {
+    /// Which.
+    pub uid: PodUid,
+    /// As last seen; empty before the first look after a restart.
+    pub resource_version: String,
+    /// Its worker's container has started.
+    pub started: bool,
+    /// Since when we know it.
+    pub since: Millis,
+    /// Since when its deletion is seen to be under way.
+    pub deleting_since: Option<Millis>,
+    /// Why it does not start, for people.
+    pub waits_for: Option<String>,
+    /// A GET is under way since then.
+    pub asked: Option<Millis>,
+    /// It was seen deleting, and only the row tells what to do after `Policy::unreachable_ms`.
+    pub held: bool,
+}
+
+/// What is left of a pod once its launch is decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodLeft {
+    /// None exists and none can come.
+    Nothing,
+    /// A create may have landed: only a GET tells.
+    Doubt,
+    /// It exists and has not started.
+    Waiting {
+        /// Which.
+        uid: PodUid,
+        /// The state that was judged: a delete carries it, so that a start in between is noticed.
+        resource_version: String,
+        /// A delete was accepted; it is on its way out.
+        deleting: bool,
+    },
+    /// Its worker's container runs: never deleted by us, unless it was caught starting after a withdrawal.
+    Started {
+        /// Which.
+        uid: PodUid,
+        /// It started while it was being withdrawn: read the row, and stop it unless the task runs in it.
+        caught: bool,
+    },
+    /// All its containers ended.
+    Over {
+        /// Which.
+        uid: PodUid,
+        /// For the deletion policy.
+        failed: bool,
+    },
+}
+
+impl PodLeft {
+    /// Whether a task body could still begin in it (I11).
+    pub fn may_still_start(&self) -> bool {
+        match self {
+            Self::Doubt | Self::Waiting { .. } => true,
+            Self::Nothing | Self::Started { .. } | Self::Over { .. } => false,
+        }
+    }
+}
+
+/// What a launch can learn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// The INSERT is committed.
+    Claimed,
+    /// It is its turn: pacing and barrier let it create.
+    Turn,
+    /// The row is still this queueing, queued; and this is what to run.
+    SpecRead(Option<Arc<TaskSpec>>),
+    /// The create was answered.
+    CreateAnswered(CreateAnswer),
+    /// The watch or a list shows the pod.
+    PodSeen(Box<PodView>),
+    /// The watch says that the object of this uid is gone.
+    PodDeleted(PodUid),
+    /// A complete list does not show the pod: no proof, but reason to ask.
+    PodNotListed,
+    /// The GET was answered.
+    GetAnswered(GetAnswer),
+    /// The delete was answered.
+    DeleteAnswered(DeleteAnswer),
+    /// The row was read.
+    TaskSeen(TaskView),
+    /// The change asked for is committed.
+    Saved,
+    /// The change's guard did not hold; the row is so.
+    Refused(Option<LaunchRow>),
+    /// Time has passed.
+    Tick,
+}
+
+/// What a launch can ask for. Any of them may be asked for again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Read the row; answer `TaskSeen`.
+    ReadTask,
+    /// Read the row and what to run; answer `SpecRead`.
+    ReadSpec,
+    /// Create the pod of the current attempt; answer `CreateAnswered`.
+    Create,
+    /// GET by name without resourceVersion; answer `GetAnswered`.
+    GetPod,
+    /// Delete; answer `DeleteAnswered`.
+    DeletePod {
+        /// Precondition.
+        uid: PodUid,
+        /// Precondition, where the decision hangs on the state judged.
+        resource_version: Option<String>,
+        /// Which attempt's pod: an earlier one is deleted without its answer being awaited.
+        attempt: Attempt,
+    },
+    /// Write; answer `Saved` or `Refused` (none awaited for `Created` and `Running`).
+    Save(LaunchChange),
+}
+
+impl Launch {
+    /// A queueing just seen: asks for its claim (the engine sends it).
+    pub fn seen(task: &QueuedTask, now: Millis) -> Self {
+        Self {
+            id: task.launch.clone(),
+            queueing: task.spec.queueing.clone(),
+            attempt: Attempt::FIRST,
+            pod: task.pod.clone(),
+            priority_weight: task.spec.priority_weight,
+            scheduler_job_id: task.spec.scheduler_job_id,
+            stage: Stage::Claiming { spec: task.spec.clone(), asked: now },
+        }
+    }
+
+    /// A row that an earlier term left. What the cluster has of it is not known yet.
+    pub fn found(row: LaunchRow, now: Millis) -> Self {
+        let stage = match (row.stage, row.uid) {
+            (StoredStage::Claimed, _) | (StoredStage::Created | StoredStage::Running, None) => {
+                Stage::Ready { spec: None, untried: false, not_before: now, failures: 0 }
+            }
+            (stage @ (StoredStage::Created | StoredStage::Running), Some(uid)) => {
+                Stage::Alive(Alive::new(uid, String::new(), stage == StoredStage::Running, now))
+            }
+            (StoredStage::Settled, _) => Stage::Settled { left: PodLeft::Doubt, asked: None },
+            (StoredStage::Closed, _) => Stage::Closed,
+        };
+        Self {
+            id: row.launch,
+            queueing: row.queueing,
+            attempt: row.attempt,
+            pod: row.pod,
+            priority_weight: row.priority_weight,
+            scheduler_job_id: row.scheduler_job_id,
+            stage,
+        }
+    }
+
+    /// Takes one fact and returns what to do.
+    pub fn apply(&mut self, fact: Fact, now: Millis, policy: &Policy) -> Vec<Action> {
+        if let Fact::PodSeen(view) = &fact
+            && view.attempt != self.attempt
+        {
+            return self.other_attempt(view);
+        }
+        if let Fact::Refused(row) = fact {
+            return self.refused(row, now, policy);
+        }
+        match &self.stage {
+            Stage::Claiming { .. }
+            | Stage::Ready { .. }
+            | Stage::Checking { .. }
+            | Stage::Creating { .. } => self.before(fact, now, policy),
+            Stage::Alive(_) | Stage::Judging { .. } | Stage::Relaunching { .. } => {
+                self.alive(fact, now, policy)
+            }
+            Stage::Settling { .. } | Stage::Settled { .. } | Stage::Closing { .. } => {
+                self.after(fact, now, policy)
+            }
+            Stage::Closed => Vec::new(),
+        }
+    }
+
+    /// When to come back with `Tick`, if nothing happens before.
+    pub fn wake_at(&self, policy: &Policy) -> Option<Millis> {
+        let answer_by = |asked: &Millis| Some(asked.plus(policy.answer_ms));
+        match &self.stage {
+            // The engine repeats claims as a batch.
+            Stage::Claiming { .. } | Stage::Closed => None,
+            Stage::Ready { not_before, .. } => Some(*not_before),
+            Stage::Checking { asked, .. }
+            | Stage::Relaunching { asked, .. }
+            | Stage::Settling { asked, .. }
+            | Stage::Closing { asked } => answer_by(asked),
+            Stage::Judging { asked, .. } => Some(asked.plus(policy.reread_ms)),
+            Stage::Creating { asked, .. } => Some(asked.plus(policy.create_ms + policy.answer_ms)),
+            Stage::Alive(alive) => alive.wake_at(policy),
+            Stage::Settled { asked, left } => match (asked, left) {
+                (Some(asked), _) => answer_by(asked),
+                (None, PodLeft::Started { caught: false, .. }) => None,
+                (None, _) => Some(Millis(0)),
+            },
+        }
+    }
+
+    /// Barrier I11: whether a task body of this launch could still begin.
+    pub fn may_still_start(&self) -> bool {
+        match &self.stage {
+            Stage::Claiming { .. }
+            | Stage::Ready { .. }
+            | Stage::Checking { .. }
+            | Stage::Creating { .. }
+            | Stage::Relaunching { .. } => true,
+            Stage::Alive(alive) => !alive.started,
+            Stage::Judging { left, .. } | Stage::Settling { left, .. } | Stage::Settled { left, .. } => {
+                left.may_still_start()
+            }
+            Stage::Closing { .. } | Stage::Closed => false,
+        }
+    }
+
+    /// The uid of the pod, where one is known.
+    pub fn uid(&self) -> Option<&PodUid> {
+        match &self.stage {
+            Stage::Alive(alive) => Some(&alive.uid),
+            Stage::Judging { left, .. } | Stage::Settling { left, .. } | Stage::Settled { left, .. } => {
+                match left {
+                    PodLeft::Waiting { uid, .. }
+                    | PodLeft::Started { uid, .. }
+                    | PodLeft::Over { uid, .. } => Some(uid),
+                    PodLeft::Nothing | PodLeft::Doubt => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// A pod of an attempt that was given up. It must not start; if it runs already, the row tells whose task it has.
+    fn other_attempt(&self, view: &PodView) -> Vec<Action> {
+        match classify(view, &Policy::default()) {
+            PodStanding::Waiting(_) | PodStanding::Stuck { .. } if !view.deleting => {
+                vec![Action::DeletePod {
+                    uid: view.uid.clone(),
+                    resource_version: Some(view.resource_version.clone()),
+                    attempt: view.attempt,
+                }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A guarded write found the row elsewhere. If that is where the write led, an earlier answer was lost.
+    fn refused(&mut self, row: Option<LaunchRow>, now: Millis, policy: &Policy) -> Vec<Action> {
+        let Some(row) = row else {
+            self.stage = Stage::Closed;
+            return Vec::new();
+        };
+        let arrived = match &self.stage {
+            Stage::Settling { .. } => row.stage == StoredStage::Settled,
+            Stage::Relaunching { .. } => {
+                row.stage == StoredStage::Claimed && row.attempt == self.attempt.next()
+            }
+            Stage::Closing { .. } => row.stage == StoredStage::Closed,
+            // Progress that is refused is behind the row or ahead of nothing: the row is not taken back.
+            _ => return Vec::new(),
+        };
+        if arrived {
+            return self.apply(Fact::Saved, now, policy);
+        }
+        *self = Self::found(row, now);
+        self.apply(Fact::Tick, now, policy)
+    }
+}

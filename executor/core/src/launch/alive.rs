@@ -1,0 +1,325 @@
+//! While a pod exists, and when it no longer does: `Alive`, `Judging`, `Relaunching`.
+
+use super::{Action, Alive, Fact, Judgement, Launch, PodEnd, PodLeft, PodStanding, Policy, Stage};
+use super::{classify, judge_end, judge_unstarted};
+use crate::cluster::{CreateAnswer, GetAnswer};
+use crate::ids::{Attempt, PodRef, PodUid};
+use crate::outcome::{Outcome, Reason};
+use crate::pod_view::PodView;
+use crate::store::LaunchChange;
+use crate::task::TaskView;
+use crate::time::Millis;
+
+impl Alive {
+    pub(super) fn new(uid: PodUid, resource_version: String, started: bool, now: Millis) -> Self {
+        Self {
+            uid,
+            resource_version,
+            started,
+            since: now,
+            deleting_since: None,
+            waits_for: None,
+            asked: None,
+            held: false,
+        }
+    }
+
+    pub(super) fn wake_at(&self, policy: &Policy) -> Option<Millis> {
+        let answer = self.asked.map(|asked| asked.plus(policy.answer_ms));
+        let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
+        let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
+        [answer, pending, unreachable].into_iter().flatten().min()
+    }
+
+    fn left(&self) -> PodLeft {
+        if self.started {
+            PodLeft::Started { uid: self.uid.clone(), caught: false }
+        } else {
+            let resource_version = self.resource_version.clone();
+            PodLeft::Waiting {
+                uid: self.uid.clone(),
+                resource_version,
+                deleting: self.deleting_since.is_some(),
+            }
+        }
+    }
+}
+
+impl Launch {
+    pub(super) fn alive(&mut self, fact: Fact, now: Millis, policy: &Policy) -> Vec<Action> {
+        match fact {
+            Fact::PodSeen(view) => self.look(&view, now, policy),
+            Fact::GetAnswered(answer) => self.got(answer, now, policy),
+            // A create given up before was answered after all.
+            Fact::CreateAnswered(CreateAnswer::Created(view) | CreateAnswer::Adopted(view)) => {
+                self.look(&view, now, policy)
+            }
+            Fact::PodDeleted(uid) => self.deleted(&uid, now),
+            Fact::PodNotListed => self.ask_for_pod(now),
+            Fact::TaskSeen(view) => self.task_seen(&view, now, policy),
+            Fact::Saved => self.relaunch_saved(now),
+            Fact::Tick => self.overdue_alive(now, policy),
+            Fact::Claimed
+            | Fact::Turn
+            | Fact::SpecRead(_)
+            | Fact::CreateAnswered(_)
+            | Fact::DeleteAnswered(_)
+            | Fact::Refused(_) => Vec::new(),
+        }
+    }
+
+    /// The pod of the current attempt, as it is now. Called in every stage up to `Judging`.
+    pub(super) fn look(&mut self, view: &PodView, now: Millis, policy: &Policy) -> Vec<Action> {
+        let standing = classify(view, policy);
+        if let Stage::Relaunching { .. } = self.stage {
+            return Vec::new();
+        }
+        if let Stage::Judging { end, left, .. } = &mut self.stage {
+            // The re-read is under way; what ended meanwhile is judged by it. A pod that turned out to exist after
+            // all (its create had been given up) is followed again.
+            match (standing, &end) {
+                (PodStanding::Ended(ended), _) => {
+                    *left = over(view, &ended);
+                    *end = ended;
+                    return Vec::new();
+                }
+                (PodStanding::Waiting(_) | PodStanding::Started, PodEnd::Never) => {}
+                _ => return Vec::new(),
+            }
+        }
+        let mut actions = self.arrive(view, now);
+        match classify(view, policy) {
+            PodStanding::Waiting(why) => {
+                if let Stage::Alive(alive) = &mut self.stage {
+                    alive.waits_for = why;
+                }
+            }
+            PodStanding::Started => {
+                if let Stage::Alive(alive) = &mut self.stage
+                    && !alive.started
+                {
+                    alive.started = true;
+                    alive.waits_for = None;
+                    let change = LaunchChange::Running { attempt: self.attempt, uid: view.uid.clone() };
+                    actions.push(Action::Save(change));
+                }
+            }
+            // A container that cannot start while its pod is on its way out: its end is near.
+            PodStanding::Stuck { .. } if view.deleting => {}
+            PodStanding::Stuck { reason, message } => {
+                let left = self.left_of(view);
+                actions.extend(self.judge(PodEnd::Stuck { reason, message }, left, now));
+            }
+            PodStanding::Ended(end) => {
+                let left = over(view, &end);
+                actions.extend(self.judge(end, left, now));
+            }
+        }
+        actions
+    }
+
+    /// Enters or refreshes `Alive`. The first look at a pod is stored.
+    fn arrive(&mut self, view: &PodView, now: Millis) -> Vec<Action> {
+        let known = matches!(&self.stage, Stage::Alive(alive) if alive.uid == view.uid);
+        if !known {
+            self.stage = Stage::Alive(Alive::new(view.uid.clone(), String::new(), false, now));
+        }
+        if let Stage::Alive(alive) = &mut self.stage {
+            alive.resource_version.clone_from(&view.resource_version);
+            alive.asked = None;
+            if view.deleting {
+                alive.deleting_since.get_or_insert(now);
+            }
+        }
+        if known {
+            return Vec::new();
+        }
+        vec![Action::Save(LaunchChange::Created { attempt: self.attempt, uid: view.uid.clone() })]
+    }
+
+    fn left_of(&self, view: &PodView) -> PodLeft {
+        PodLeft::Waiting {
+            uid: view.uid.clone(),
+            resource_version: view.resource_version.clone(),
+            deleting: view.deleting,
+        }
+    }
+
+    /// The row is read, then `judge_end` says what it means.
+    pub(super) fn judge(&mut self, end: PodEnd, left: PodLeft, now: Millis) -> Vec<Action> {
+        self.stage = Stage::Judging { end, left, asked: now };
+        vec![Action::ReadTask]
+    }
+
+    /// The outcome is stored before anything is deleted (I3).
+    pub(super) fn settle(&mut self, outcome: Outcome, left: PodLeft, now: Millis) -> Vec<Action> {
+        self.stage = Stage::Settling { outcome: outcome.clone(), left, asked: now };
+        vec![Action::Save(LaunchChange::Settle { outcome })]
+    }
+
+    fn ask_for_pod(&mut self, now: Millis) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Alive(alive) if alive.asked.is_none() => {
+                alive.asked = Some(now);
+                vec![Action::GetPod]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The watch says it is gone; a GET makes sure (I11: lists and events alone decide nothing).
+    fn deleted(&mut self, uid: &PodUid, now: Millis) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Alive(alive) if alive.uid == *uid => self.ask_for_pod(now),
+            Stage::Judging { end, left, .. } => {
+                let known = match left {
+                    PodLeft::Waiting { uid, .. }
+                    | PodLeft::Started { uid, .. }
+                    | PodLeft::Over { uid, .. } => Some(&*uid),
+                    PodLeft::Nothing | PodLeft::Doubt => None,
+                };
+                if known == Some(uid) {
+                    if matches!(end, PodEnd::Stuck { .. } | PodEnd::Unreachable) {
+                        *end = PodEnd::Gone;
+                    }
+                    *left = PodLeft::Nothing;
+                }
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn got(&mut self, answer: GetAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
+        match answer {
+            GetAnswer::Found(Some(view)) => self.look(&view, now, policy),
+            GetAnswer::Found(None) | GetAnswer::Gone => match &mut self.stage {
+                // Only an answer to a question asked in this stage counts: an older one may be of before the create.
+                Stage::Alive(alive) if alive.asked.is_some() => {
+                    self.judge(PodEnd::Gone, PodLeft::Nothing, now)
+                }
+                _ => Vec::new(),
+            },
+            // Asked again when `asked` is overdue.
+            GetAnswer::Failed { .. } => Vec::new(),
+        }
+    }
+
+    fn task_seen(&mut self, view: &TaskView, now: Millis, policy: &Policy) -> Vec<Action> {
+        match &self.stage {
+            Stage::Alive(alive) if !alive.started => match judge_unstarted(self, view) {
+                Some(outcome) => {
+                    let outcome = with_wait(outcome, alive.waits_for.as_deref());
+                    let left = alive.left();
+                    self.settle(outcome, left, now)
+                }
+                None => Vec::new(),
+            },
+            Stage::Judging { end, left, .. } => {
+                let (end, left) = (end.clone(), left.clone());
+                match judge_end(self, &end, view, policy) {
+                    Judgement::Settle(outcome) => self.settle(outcome, left, now),
+                    Judgement::Relaunch(why) => self.relaunch(why, &left, now, policy),
+                    Judgement::Wait if end == PodEnd::Never => vec![Action::GetPod],
+                    Judgement::Wait => Vec::new(),
+                    Judgement::StillWanted => {
+                        let not_before = now.plus(policy.backoff_ms);
+                        self.stage = Stage::Ready { spec: None, untried: false, not_before, failures: 1 };
+                        Vec::new()
+                    }
+                }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The next attempt is stored before its pod is created; the lost pod's object goes if the policy says so.
+    fn relaunch(&mut self, why: String, left: &PodLeft, now: Millis, policy: &Policy) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let PodLeft::Over { uid, .. } = left
+            && policy.deletes(true)
+        {
+            actions.push(Action::DeletePod {
+                uid: uid.clone(),
+                resource_version: None,
+                attempt: self.attempt,
+            });
+        }
+        actions.push(self.save_relaunch(&why));
+        self.stage = Stage::Relaunching { why, asked: now };
+        actions
+    }
+
+    fn save_relaunch(&self, why: &str) -> Action {
+        let attempt = self.attempt.next();
+        Action::Save(LaunchChange::Relaunch { attempt, pod: self.pod_of(attempt), why: why.to_owned() })
+    }
+
+    /// Where the pod of `attempt` goes: the same namespace, the name of that attempt.
+    fn pod_of(&self, attempt: Attempt) -> PodRef {
+        let key = &self.queueing.key;
+        let name = crate::pod::pod_name(&key.dag_id, &key.task_id, &self.id, attempt);
+        PodRef { namespace: self.pod.namespace.clone(), name }
+    }
+
+    fn relaunch_saved(&mut self, now: Millis) -> Vec<Action> {
+        if let Stage::Relaunching { .. } = self.stage {
+            self.attempt = self.attempt.next();
+            self.pod = self.pod_of(self.attempt);
+            self.stage = Stage::Ready { spec: None, untried: false, not_before: now, failures: 0 };
+        }
+        Vec::new()
+    }
+
+    fn overdue_alive(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Alive(alive) => {
+                if alive.asked.is_some_and(|asked| now.since(asked) >= policy.answer_ms) {
+                    alive.asked = Some(now);
+                    return vec![Action::GetPod];
+                }
+                if policy.pending_ms > 0 && !alive.started && now.since(alive.since) >= policy.pending_ms {
+                    let (end, left) = (too_long_pending(alive, policy), alive.left());
+                    return self.judge(end, left, now);
+                }
+                let deleting = alive.deleting_since.is_some_and(|t| now.since(t) >= policy.unreachable_ms);
+                if deleting && !alive.held {
+                    alive.held = true;
+                    let left = alive.left();
+                    return self.judge(PodEnd::Unreachable, left, now);
+                }
+                Vec::new()
+            }
+            Stage::Judging { asked, .. } if now.since(*asked) >= policy.reread_ms => {
+                *asked = now;
+                vec![Action::ReadTask]
+            }
+            Stage::Relaunching { why, asked } if now.since(*asked) >= policy.answer_ms => {
+                *asked = now;
+                let why = why.clone();
+                vec![self.save_relaunch(&why)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn over(view: &PodView, end: &PodEnd) -> PodLeft {
+    PodLeft::Over { uid: view.uid.clone(), failed: *end != PodEnd::Succeeded }
+}
+
+fn too_long_pending(alive: &Alive, policy: &Policy) -> PodEnd {
+    let waited = policy.pending_ms / 1000;
+    let why = alive.waits_for.as_deref().unwrap_or("its containers have not started");
+    let unschedulable = alive.waits_for.as_deref().is_some_and(|why| why.contains("nodes are available"));
+    let reason = if unschedulable { Reason::Unschedulable } else { Reason::PendingTimeout };
+    PodEnd::Stuck { reason, message: format!("the pod did not start within {waited} s: {why}") }
+}
+
+/// What the pod had been waiting for belongs into the story of a withdrawn launch.
+fn with_wait(mut outcome: Outcome, waits_for: Option<&str>) -> Outcome {
+    if let Some(why) = waits_for {
+        outcome.message = format!("{}; its pod waited for: {why}", outcome.message);
+    }
+    outcome
+}

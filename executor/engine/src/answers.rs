@@ -1,0 +1,299 @@
+//! The first half of a turn: an answer becomes facts.
+
+use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use windlass_core::ids::LaunchId;
+use windlass_core::launch::{Fact, Launch, Stage};
+use windlass_core::store::{
+    Claim, ClaimAnswer, LaunchChange, LaunchRow, QueuedTask, SaveAnswer, StoredStage,
+};
+use windlass_core::task::TaskView;
+use windlass_core::time::Millis;
+
+use crate::command::{Answer, Ask, CommandId};
+use crate::term::Change;
+use crate::{Delete, Engine, Open};
+
+impl Engine {
+    pub(crate) fn answered(&mut self, id: CommandId, answer: Answer, now: Millis) {
+        // A command of an earlier term is not open any more: its answer is stale, whatever it says. What it did is in
+        // the database and in the cluster, where this term has read or will read it.
+        let Some(open) = self.reign.open.remove(&id) else {
+            return;
+        };
+        match (open, answer) {
+            (Open::Term(asked), Answer::Term(answer)) => self.term_answered(answer, asked, now),
+            (Open::Load, Answer::Loaded(answer)) => self.loaded(answer, now),
+            (Open::Intake(pass, limit), Answer::Intake(answer)) => {
+                let more = match answer {
+                    Ok(tasks) => self.taken_in(&tasks, limit, now),
+                    Err(error) => {
+                        self.counters.note_error("intake", &error);
+                        false
+                    }
+                };
+                self.reign.intake.ended(pass, more, now, &self.settings);
+            }
+            (Open::Claim, Answer::Claimed(answer)) => self.claimed(id, answer, now),
+            (Open::Save, Answer::Saved(answer)) => self.saved(id, answer, now),
+            (Open::ReadTasks, Answer::Tasks(answer)) => {
+                match &answer {
+                    Ok(_) => drop(self.reign.reads.done(id)),
+                    Err(_) => self.reign.reads.failed(id, now, self.settings.retry_ms),
+                }
+                self.tasks_seen(answer, now);
+            }
+            (Open::ReadSpecs, Answer::Specs(answer)) => match answer {
+                Ok(specs) => {
+                    self.reign.specs.done(id);
+                    for (launch, spec) in specs {
+                        self.tell(&launch, Fact::SpecRead(spec), now);
+                    }
+                }
+                Err(error) => {
+                    self.counters.note_error("database", &error);
+                    self.reign.specs.failed(id, now, self.settings.retry_ms);
+                }
+            },
+            (Open::FindWithdrawn, Answer::Tasks(answer)) => {
+                self.reign.intake.withdrawn_ended(now, &self.settings);
+                self.tasks_seen(answer, now);
+            }
+            (Open::FindLaunches, Answer::Launches(answer)) => self.strangers_found(id, answer, now),
+            (Open::Notes, _) => {
+                self.reign.notes.done(id);
+            }
+            (Open::Create(launch, attempt, asked), Answer::Created(answer)) => {
+                self.create_answered(&launch, answer, now.since(asked), now);
+                // An answer to an earlier attempt's create says nothing of the current one.
+                debug_assert!(self.reign.book.get(&launch).is_none_or(|known| known.attempt >= attempt));
+            }
+            (Open::Get(launch, attempt), Answer::Got(answer)) => {
+                if let GetAnswer::Failed { error } = &answer {
+                    self.counters.note_error("kubernetes", error);
+                }
+                if self.reign.book.get(&launch).is_some_and(|known| known.attempt == attempt) {
+                    self.tell(&launch, Fact::GetAnswered(answer), now);
+                }
+            }
+            (Open::Delete(delete), Answer::Deleted(answer)) => {
+                if let DeleteAnswer::Failed { error } = &answer {
+                    self.counters.note_error("kubernetes", error);
+                }
+                if delete.awaited {
+                    self.tell(&delete.launch, Fact::DeleteAnswered(answer), now);
+                }
+            }
+            // Best effort, or an answer that does not fit its question: nothing hangs on it.
+            _ => {}
+        }
+    }
+
+    fn tasks_seen(&mut self, answer: Result<Vec<TaskView>, String>, now: Millis) {
+        match answer {
+            Ok(views) => {
+                for view in views {
+                    let launch = view.launch.clone();
+                    self.tell(&launch, Fact::TaskSeen(view), now);
+                }
+            }
+            Err(error) => self.counters.note_error("database", &error),
+        }
+    }
+
+    fn term_answered(&mut self, answer: windlass_core::store::TermAnswer, asked: Millis, now: Millis) {
+        if let windlass_core::store::TermAnswer::Failed { error } = &answer {
+            self.counters.note_error("database", error);
+        }
+        match self.term.answered(answer, asked, now, &self.settings) {
+            Change::None | Change::Released => {}
+            Change::Lost => self.end_reign(),
+            Change::Gained(_) => {
+                self.counters.terms += 1;
+                self.end_reign();
+            }
+        }
+    }
+
+    fn loaded(&mut self, answer: Result<Option<Vec<LaunchRow>>, String>, now: Millis) {
+        match answer {
+            Ok(Some(mut rows)) => {
+                // In the order in which they were queued: the earlier bar the later (I11).
+                rows.sort_by(|a, b| {
+                    (a.queueing.queued_at, &a.launch).cmp(&(b.queueing.queued_at, &b.launch))
+                });
+                let ids: Vec<LaunchId> = rows.iter().map(|row| row.launch.clone()).collect();
+                for row in rows {
+                    self.reign.book.insert(Launch::found(row, now));
+                }
+                for id in ids {
+                    self.file(&id, now);
+                }
+                self.reign.loaded = true;
+                self.command(Ask::Watch(true), Open::Other);
+            }
+            Ok(None) => self.lose(now),
+            // Asked again by the next `send`.
+            Err(error) => self.counters.note_error("database", &error),
+        }
+    }
+
+    /// New queueings get a claim. Returns whether there is more to fetch at once.
+    fn taken_in(&mut self, tasks: &[QueuedTask], limit: u32, now: Millis) -> bool {
+        let mut new = 0;
+        for task in tasks {
+            if self.stopping.is_some() || self.reign.book.get(&task.launch).is_some() {
+                continue;
+            }
+            new += 1;
+            let launch = Launch::seen(task, now);
+            let claim = Claim {
+                launch: launch.id.clone(),
+                queueing: launch.queueing.clone(),
+                pod: launch.pod.clone(),
+                scheduler_job_id: launch.scheduler_job_id,
+                priority_weight: launch.priority_weight,
+            };
+            // Another queueing of the key means that the earlier one is over, or soon: its row is read again.
+            for other in self.reign.book.others(&launch) {
+                if let Some(other) = self.reign.book.get(&other) {
+                    self.reign.reads.put(other.id.clone(), other.queueing.clone());
+                }
+            }
+            let id = launch.id.clone();
+            self.reign.book.insert(launch);
+            self.file(&id, now);
+            self.reign.claims.put(id, claim);
+        }
+        self.counters.seen += new;
+        new > 0 && tasks.len() >= limit as usize
+    }
+
+    fn claimed(&mut self, id: CommandId, answer: Result<Option<Vec<ClaimAnswer>>, String>, now: Millis) {
+        match answer {
+            Ok(Some(answers)) => {
+                self.reign.claims.done(id);
+                for answer in answers {
+                    self.claim_answered(answer, now);
+                }
+            }
+            Ok(None) => self.lose(now),
+            Err(error) => {
+                self.counters.note_error("database", &error);
+                self.reign.claims.failed(id, now, self.settings.retry_ms);
+            }
+        }
+    }
+
+    fn claim_answered(&mut self, answer: ClaimAnswer, now: Millis) {
+        match answer {
+            ClaimAnswer::Claimed(id) => {
+                self.counters.claimed += 1;
+                self.tell(&id, Fact::Claimed, now);
+            }
+            // Our own INSERT whose answer was lost, or a row that this term has not loaded.
+            ClaimAnswer::Exists(row) => {
+                let id = row.launch.clone();
+                if let Some(launch) = self.reign.book.get_mut(&id)
+                    && matches!(launch.stage, Stage::Claiming { .. })
+                {
+                    *launch = Launch::found(*row, now);
+                    self.file(&id, now);
+                }
+            }
+            ClaimAnswer::Withdrawn(id) => {
+                let claiming =
+                    self.reign.book.get(&id).is_some_and(|l| matches!(l.stage, Stage::Claiming { .. }));
+                if claiming {
+                    self.reign.book.forget(&id, now, &self.policy);
+                }
+            }
+        }
+    }
+
+    fn saved(&mut self, id: CommandId, answer: SaveAnswer, now: Millis) {
+        let refused = match answer {
+            SaveAnswer::Saved { refused } => refused,
+            SaveAnswer::Fenced => return self.lose(now),
+            SaveAnswer::Failed { error } => {
+                self.counters.note_error("database", &error);
+                return self.reign.saves.failed(id, now, self.settings.retry_ms);
+            }
+        };
+        let Some(mut batch) = self.reign.saves.done(id) else { return };
+        for (id, row) in refused {
+            if let Some(LaunchChange::Settle { .. } | LaunchChange::Close | LaunchChange::Relaunch { .. }) =
+                batch.remove(&id)
+            {
+                self.counters.refused += 1;
+                self.tell(&id, Fact::Refused(row), now);
+            }
+        }
+        for (id, change) in batch {
+            match change {
+                LaunchChange::Created { .. } | LaunchChange::Running { .. } => {}
+                LaunchChange::Settle { outcome } => {
+                    self.counters.count_outcome(&outcome);
+                    self.tell(&id, Fact::Saved, now);
+                }
+                LaunchChange::Relaunch { .. } => {
+                    self.counters.relaunched += 1;
+                    self.tell(&id, Fact::Saved, now);
+                }
+                LaunchChange::Close => self.tell(&id, Fact::Saved, now),
+            }
+        }
+    }
+
+    fn create_answered(&mut self, launch: &LaunchId, answer: CreateAnswer, took_ms: u64, now: Millis) {
+        let retry_ms = self.settings.retry_ms;
+        match &answer {
+            CreateAnswer::Created(_) => {
+                self.counters.created += 1;
+                self.reign.pacing.succeeded(took_ms);
+            }
+            CreateAnswer::Adopted(_) => self.counters.adopted += 1,
+            CreateAnswer::TooManyRequests { retry_after_ms } => {
+                self.counters.note_error("kubernetes", "429: the API server asks for fewer requests");
+                self.reign.pacing.overloaded(*retry_after_ms, now, retry_ms);
+            }
+            CreateAnswer::Unknown { error } => {
+                self.counters.note_error("kubernetes", error);
+                self.reign.pacing.overloaded(None, now, retry_ms);
+            }
+            CreateAnswer::QuotaFull { message } => {
+                self.counters.note_error("quota", message);
+                if let Some(known) = self.reign.book.get(launch) {
+                    let until = now.plus(self.settings.quota_hold_ms);
+                    self.reign.pacing.hold(&known.pod.namespace, until);
+                }
+            }
+            CreateAnswer::NameTaken { why } => self.counters.note_error("kubernetes", why),
+            CreateAnswer::Refused { message, .. } => self.counters.note_error("pod", message),
+        }
+        self.tell(launch, Fact::CreateAnswered(answer), now);
+    }
+
+    /// Pods that could still start, and whose launches are over: they go. Without a row nothing is decided here.
+    fn strangers_found(&mut self, id: CommandId, answer: Result<Vec<LaunchRow>, String>, now: Millis) {
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(error) => {
+                self.counters.note_error("database", &error);
+                return self.reign.strangers.failed(id, now, self.settings.retry_ms);
+            }
+        };
+        let Some(mut strangers) = self.reign.strangers.done(id) else { return };
+        for row in rows.into_iter().filter(|row| row.stage == StoredStage::Closed) {
+            if let Some(pod) = strangers.remove(&row.launch) {
+                self.reign.deletes.push_back(Delete {
+                    launch: row.launch,
+                    pod: pod.pod,
+                    uid: pod.uid,
+                    resource_version: Some(pod.resource_version),
+                    awaited: false,
+                });
+            }
+        }
+        self.counters.orphans += strangers.len() as u64;
+    }
+}

@@ -1,0 +1,189 @@
+//! All launches of this term, and the orders in which they are looked at: by time, by task key, by priority.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use windlass_core::ids::{LaunchId, TaskKey};
+use windlass_core::launch::{Launch, Policy, Stage};
+use windlass_core::time::{Millis, UtcMicros};
+
+use crate::pacing::Pacing;
+
+/// Highest priority weight first, then the longest queued.
+type Rank = (Reverse<i32>, UtcMicros, LaunchId);
+
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    launches: BTreeMap<LaunchId, Launch>,
+    /// Launches of one key in the order in which they were taken in: the earlier ones bar the later ones (I11).
+    keys: BTreeMap<TaskKey, Vec<LaunchId>>,
+    timers: BTreeSet<(Millis, LaunchId)>,
+    timer_of: BTreeMap<LaunchId, Millis>,
+    /// Ready launches by namespace: a held namespace is passed over as a whole (I8).
+    ready: BTreeMap<String, BTreeSet<Rank>>,
+    /// Launches that have their turn (a create, or the read before it, is under way).
+    turns: BTreeSet<LaunchId>,
+    /// Launches whose pod has not started: what a withdrawal can still stop.
+    unstarted: BTreeSet<LaunchId>,
+}
+
+impl Book {
+    pub(crate) fn get(&self, id: &LaunchId) -> Option<&Launch> {
+        self.launches.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &LaunchId) -> Option<&mut Launch> {
+        self.launches.get_mut(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Launch> {
+        self.launches.values()
+    }
+
+    pub(crate) fn turns(&self) -> usize {
+        self.turns.len()
+    }
+
+    pub(crate) fn unstarted(&self) -> usize {
+        self.unstarted.len()
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        self.ready.values().map(BTreeSet::len).sum()
+    }
+
+    /// Other launches of this launch's key, already known.
+    pub(crate) fn others(&self, launch: &Launch) -> Vec<LaunchId> {
+        let of_key = self.keys.get(&launch.queueing.key).map(Vec::as_slice).unwrap_or_default();
+        of_key.iter().filter(|id| **id != launch.id).cloned().collect()
+    }
+
+    pub(crate) fn insert(&mut self, launch: Launch) {
+        let of_key = self.keys.entry(launch.queueing.key.clone()).or_default();
+        if !of_key.contains(&launch.id) {
+            of_key.push(launch.id.clone());
+        }
+        self.launches.insert(launch.id.clone(), launch);
+    }
+
+    /// Files a launch anew after it changed; drops it when it is closed.
+    pub(crate) fn file(&mut self, id: &LaunchId, now: Millis, policy: &Policy) {
+        let Some(launch) = self.launches.get(id) else { return };
+        let key = launch.queueing.key.clone();
+        if launch.stage == Stage::Closed {
+            self.drop_launch(id, &key);
+        } else {
+            self.file_one(id, now, policy);
+        }
+        let siblings = self.keys.get(&key).filter(|of_key| of_key.len() > 1 || !of_key.contains(id)).cloned();
+        for sibling in siblings.unwrap_or_default() {
+            if sibling != *id {
+                self.file_one(&sibling, now, policy);
+            }
+        }
+    }
+
+    fn file_one(&mut self, id: &LaunchId, now: Millis, policy: &Policy) {
+        let Some(launch) = self.launches.get(id) else { return };
+        let rank = rank(launch);
+        let namespace = launch.pod.namespace.clone();
+        let turn = matches!(launch.stage, Stage::Checking { .. } | Stage::Creating { .. });
+        let unstarted = match &launch.stage {
+            Stage::Ready { .. } => true,
+            Stage::Alive(alive) => !alive.started,
+            _ => false,
+        };
+        let (ready, timer) = match &launch.stage {
+            Stage::Ready { not_before, .. } if *not_before > now => (false, Some(*not_before)),
+            Stage::Ready { .. } => (!self.barred(launch), None),
+            _ => (false, launch.wake_at(policy)),
+        };
+        set(&mut self.turns, id, turn);
+        set(&mut self.unstarted, id, unstarted);
+        if ready {
+            self.ready.entry(namespace).or_default().insert(rank);
+        } else if let Some(ranks) = self.ready.get_mut(&namespace) {
+            ranks.remove(&rank);
+            if ranks.is_empty() {
+                self.ready.remove(&namespace);
+            }
+        }
+        self.set_timer(id, timer);
+    }
+
+    /// I11: a launch taken in earlier for the same key may still start a body.
+    fn barred(&self, launch: &Launch) -> bool {
+        let Some(of_key) = self.keys.get(&launch.queueing.key) else { return false };
+        of_key
+            .iter()
+            .take_while(|id| **id != launch.id)
+            .any(|id| self.launches.get(id).is_some_and(Launch::may_still_start))
+    }
+
+    fn set_timer(&mut self, id: &LaunchId, at: Option<Millis>) {
+        if let Some(old) = self.timer_of.remove(id) {
+            self.timers.remove(&(old, id.clone()));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, id.clone()));
+            self.timer_of.insert(id.clone(), at);
+        }
+    }
+
+    fn drop_launch(&mut self, id: &LaunchId, key: &TaskKey) {
+        if let Some(launch) = self.launches.remove(id)
+            && let Some(ranks) = self.ready.get_mut(&launch.pod.namespace)
+        {
+            ranks.remove(&rank(&launch));
+        }
+        if let Some(of_key) = self.keys.get_mut(key) {
+            of_key.retain(|other| other != id);
+            if of_key.is_empty() {
+                self.keys.remove(key);
+            }
+        }
+        self.turns.remove(id);
+        self.unstarted.remove(id);
+        self.set_timer(id, None);
+    }
+
+    /// Removes a launch that never became durable.
+    pub(crate) fn forget(&mut self, id: &LaunchId, now: Millis, policy: &Policy) {
+        if let Some(launch) = self.launches.get_mut(id) {
+            launch.stage = Stage::Closed;
+            self.file(id, now, policy);
+        }
+    }
+
+    /// The next launch to create: the highest rank among the namespaces that are not held.
+    pub(crate) fn next_ready(&self, pacing: &Pacing, now: Millis) -> Option<LaunchId> {
+        let open = self.ready.iter().filter(|(namespace, _)| !pacing.held(namespace, now));
+        open.filter_map(|(_, ranks)| ranks.first()).min().map(|(_, _, id)| id.clone())
+    }
+
+    /// Launches whose time has come; their timers are taken.
+    pub(crate) fn due(&mut self, now: Millis) -> Vec<LaunchId> {
+        let due: Vec<_> =
+            self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| id.clone()).collect();
+        for id in &due {
+            self.set_timer(id, None);
+        }
+        due
+    }
+
+    pub(crate) fn next_timer(&self) -> Option<Millis> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+}
+
+fn rank(launch: &Launch) -> Rank {
+    (Reverse(launch.priority_weight), launch.queueing.queued_at, launch.id.clone())
+}
+
+fn set(of: &mut BTreeSet<LaunchId>, id: &LaunchId, on: bool) {
+    if on {
+        of.insert(id.clone());
+    } else {
+        of.remove(id);
+    }
+}

@@ -1,0 +1,89 @@
+//! When to look for work: the hand-over when woken, the full pass as ground truth, withdrawals while pods wait.
+
+use windlass_core::store::IntakePass;
+use windlass_core::time::Millis;
+
+use crate::settings::Settings;
+
+/// One kind of look, at most one in flight.
+#[derive(Debug, Default)]
+struct Look {
+    next: Millis,
+    asked: Option<Millis>,
+}
+
+impl Look {
+    fn start(&mut self, now: Millis, give_up_ms: u64) -> bool {
+        let busy = self.asked.is_some_and(|asked| now.since(asked) < give_up_ms);
+        if busy || now < self.next {
+            return false;
+        }
+        self.asked = Some(now);
+        true
+    }
+
+    /// The next one comes `period` after this one began, and not before `rest` times its duration has passed.
+    fn end(&mut self, now: Millis, period: u64, rest: u64) {
+        let began = self.asked.take().unwrap_or(now);
+        self.next = began.plus(period).max(now.plus(now.since(began).saturating_mul(rest)));
+    }
+
+    fn wake_at(&self, give_up_ms: u64) -> Millis {
+        self.asked.map_or(self.next, |asked| asked.plus(give_up_ms))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    handover: Look,
+    full: Look,
+    withdrawn: Look,
+    woken: bool,
+}
+
+impl Intake {
+    /// The plugin says that there is something.
+    pub(crate) fn wake(&mut self) {
+        self.woken = true;
+        if self.handover.asked.is_none() {
+            self.handover.next = Millis(0);
+        }
+    }
+
+    /// A pass that is due.
+    pub(crate) fn due(&mut self, now: Millis, settings: &Settings) -> Option<IntakePass> {
+        if self.full.start(now, settings.answer_ms) {
+            return Some(IntakePass::Full);
+        }
+        if self.handover.start(now, settings.answer_ms) {
+            self.woken = false;
+            return Some(IntakePass::Handover);
+        }
+        None
+    }
+
+    /// A pass was answered. `more`: it was full to its limit and brought something new.
+    pub(crate) fn ended(&mut self, pass: IntakePass, more: bool, now: Millis, settings: &Settings) {
+        match pass {
+            IntakePass::Full => self.full.end(now, settings.full_pass_ms, settings.pass_rest),
+            IntakePass::Handover => self.handover.end(now, settings.handover_ms, 0),
+        }
+        let look = if pass == IntakePass::Full { &mut self.full } else { &mut self.handover };
+        if more || (pass == IntakePass::Handover && self.woken) {
+            look.next = now;
+        }
+    }
+
+    pub(crate) fn withdrawn_due(&mut self, now: Millis, settings: &Settings) -> bool {
+        self.withdrawn.start(now, settings.answer_ms)
+    }
+
+    pub(crate) fn withdrawn_ended(&mut self, now: Millis, settings: &Settings) {
+        self.withdrawn.end(now, settings.withdrawn_ms, settings.pass_rest);
+    }
+
+    pub(crate) fn wake_at(&self, settings: &Settings, any_unstarted: bool) -> Millis {
+        let passes = self.handover.wake_at(settings.answer_ms).min(self.full.wake_at(settings.answer_ms));
+        if any_unstarted { passes.min(self.withdrawn.wake_at(settings.answer_ms)) } else { passes }
+    }
+}

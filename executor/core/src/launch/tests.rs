@@ -1,1 +1,388 @@
-//! Tests of the state machine.
+//! The state machine, one story a test.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::ids::TaskKey;
+use crate::outcome::{OutcomeKind, Reason};
+use crate::pod_view::{ContainerState, PodPhase};
+use crate::task::{ExecutorConfig, TaskRow, TaskState};
+use crate::time::UtcMicros;
+
+const T0: Millis = Millis(1_000);
+
+fn queueing() -> Queueing {
+    let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: -1 };
+    Queueing { key, try_number: 1, queued_at: UtcMicros(7) }
+}
+
+fn queued_task() -> QueuedTask {
+    let spec = TaskSpec {
+        queueing: queueing(),
+        queue: "default".into(),
+        pool: "default_pool".into(),
+        priority_weight: 1,
+        scheduler_job_id: 1,
+        airflow_version: "2.11.2".into(),
+        command: vec!["airflow".into()],
+        executor_config: Ok(ExecutorConfig::default()),
+    };
+    let launch = LaunchId::of(&crate::ids::InstallationId("i".into()), &queueing());
+    QueuedTask { launch, spec: Arc::new(spec), pod: PodRef { namespace: "ns".into(), name: "d-t-1".into() } }
+}
+
+fn view(launch: &Launch) -> PodView {
+    PodView {
+        pod: launch.pod.clone(),
+        uid: PodUid("u1".into()),
+        resource_version: "10".into(),
+        launch: launch.id.clone(),
+        attempt: launch.attempt,
+        deleting: false,
+        bound: false,
+        phase: PodPhase::Pending,
+        status_reason: String::new(),
+        status_message: String::new(),
+        worker: ContainerState::Unknown,
+        failed_init: None,
+        unschedulable: None,
+        disruption: None,
+    }
+}
+
+fn running(launch: &Launch) -> Box<PodView> {
+    Box::new(PodView {
+        phase: PodPhase::Running,
+        bound: true,
+        worker: ContainerState::Running,
+        ..view(launch)
+    })
+}
+
+fn ended(launch: &Launch, exit_code: i32, reason: &str) -> Box<PodView> {
+    let phase = if exit_code == 0 { PodPhase::Succeeded } else { PodPhase::Failed };
+    let worker = ContainerState::Terminated { exit_code, reason: reason.into(), message: String::new() };
+    Box::new(PodView { phase, bound: true, worker, ..view(launch) })
+}
+
+fn row(launch: &Launch, state: TaskState) -> TaskRow {
+    TaskRow {
+        state,
+        try_number: 1,
+        queued_at: Some(UtcMicros(7)),
+        hostname: Some(launch.pod.name.clone()),
+        worker_alive: Some(true),
+    }
+}
+
+fn seen(launch: &Launch, row: Option<TaskRow>) -> Fact {
+    Fact::TaskSeen(TaskView { launch: launch.id.clone(), row, withdrawn: false })
+}
+
+/// A launch, and what it has asked for so far.
+struct Story {
+    launch: Launch,
+    policy: Policy,
+    now: Millis,
+}
+
+impl Story {
+    fn claimed() -> Self {
+        let mut launch = Launch::seen(&queued_task(), T0);
+        let policy = Policy::default();
+        assert_eq!(launch.apply(Fact::Claimed, T0, &policy), vec![]);
+        Self { launch, policy, now: T0 }
+    }
+
+    fn created() -> Self {
+        let mut story = Self::claimed();
+        assert_eq!(story.tell(Fact::Turn), vec![Action::Create]);
+        let view = Box::new(view(&story.launch));
+        let actions = story.tell(Fact::CreateAnswered(CreateAnswer::Created(view)));
+        assert!(matches!(&actions[..], [Action::Save(LaunchChange::Created { .. })]), "{actions:?}");
+        story
+    }
+
+    fn started() -> Self {
+        let mut story = Self::created();
+        let actions = story.tell(Fact::PodSeen(running(&story.launch)));
+        assert!(matches!(&actions[..], [Action::Save(LaunchChange::Running { .. })]), "{actions:?}");
+        story
+    }
+
+    fn tell(&mut self, fact: Fact) -> Vec<Action> {
+        self.launch.apply(fact, self.now, &self.policy)
+    }
+
+    fn ends(&mut self, exit_code: i32, reason: &str) {
+        let actions = self.tell(Fact::PodSeen(ended(&self.launch, exit_code, reason)));
+        assert!(actions.ends_with(&[Action::ReadTask]), "{actions:?}");
+    }
+
+    fn judged(&mut self, row: Option<TaskRow>) -> Vec<Action> {
+        self.tell(seen(&self.launch, row))
+    }
+
+    #[track_caller]
+    fn settled(&mut self, row: Option<TaskRow>) -> Outcome {
+        match &self.judged(row)[..] {
+            [Action::Save(LaunchChange::Settle { outcome })] => outcome.clone(),
+            other => panic!("not settled: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_task_that_goes_well_is_claimed_created_run_settled_deleted_closed() {
+    let mut story = Story::started();
+    story.ends(0, "Completed");
+    let outcome = story.settled(Some(row(&story.launch, TaskState::Success)));
+    assert_eq!(
+        (outcome.kind, outcome.message.as_str()),
+        (OutcomeKind::Success, "the worker reported success")
+    );
+    let delete = story.tell(Fact::Saved);
+    assert!(matches!(&delete[..], [Action::DeletePod { resource_version: None, .. }]), "{delete:?}");
+    assert_eq!(
+        story.tell(Fact::DeleteAnswered(DeleteAnswer::Accepted)),
+        vec![Action::Save(LaunchChange::Close)]
+    );
+    story.tell(Fact::Saved);
+    assert_eq!(story.launch.stage, Stage::Closed);
+}
+
+#[test]
+fn the_table_of_a_pods_end() {
+    use TaskState as S;
+    // exit code, its reason, state of the row, whether the row names the pod, outcome (None: wait), reason
+    let table = [
+        (0, "Completed", S::Success, true, Some(OutcomeKind::Success), None),
+        (0, "Completed", S::Deferred, true, Some(OutcomeKind::Success), None),
+        (0, "Completed", S::UpForReschedule, true, Some(OutcomeKind::Success), None),
+        (0, "Completed", S::UpForRetry, true, Some(OutcomeKind::Failure), Some(Reason::TaskFailed)),
+        (1, "Error", S::Failed, true, Some(OutcomeKind::Failure), Some(Reason::TaskFailed)),
+        (143, "Error", S::UpForRetry, true, Some(OutcomeKind::Failure), Some(Reason::Killed)),
+        (0, "Completed", S::None, true, Some(OutcomeKind::Superseded), None),
+        (0, "Completed", S::Scheduled, true, Some(OutcomeKind::Superseded), None),
+        (0, "Completed", S::Running, true, Some(OutcomeKind::Failure), Some(Reason::Killed)),
+        (137, "Error", S::Running, true, Some(OutcomeKind::Failure), Some(Reason::Killed)),
+        (137, "OOMKilled", S::Running, true, Some(OutcomeKind::Failure), Some(Reason::OomKilled)),
+        (1, "Error", S::Restarting, true, Some(OutcomeKind::Failure), Some(Reason::WorkerExited)),
+        (0, "Completed", S::Running, false, None, None),
+        (137, "Error", S::Running, false, None, None),
+        (0, "Completed", S::Queued, false, Some(OutcomeKind::Failure), Some(Reason::WorkerDidNotStart)),
+        (2, "Error", S::Queued, false, Some(OutcomeKind::Failure), Some(Reason::WorkerExited)),
+    ];
+    for (code, why, state, names_it, kind, reason) in table {
+        let mut story = Story::started();
+        story.ends(code, why);
+        let hostname = if names_it { story.launch.pod.name.clone() } else { "another".into() };
+        let row = TaskRow { hostname: Some(hostname), ..row(&story.launch, state.clone()) };
+        let case = format!("{code} {why} {state:?} {names_it}");
+        match kind {
+            None => assert_eq!(story.judged(Some(row)), vec![], "{case}"),
+            Some(kind) => {
+                let outcome = story.settled(Some(row));
+                assert_eq!((outcome.kind, outcome.reason), (kind, reason), "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hidden_host_name_waits_for_two_missed_heartbeats() {
+    let mut story = Story::started();
+    story.ends(137, "Error");
+    let hidden = TaskRow { hostname: Some("10.0.0.7".into()), ..row(&story.launch, TaskState::Running) };
+    assert_eq!(story.judged(Some(hidden.clone())), vec![]);
+    story.now = story.now.plus(story.policy.reread_ms);
+    assert_eq!(story.tell(Fact::Tick), vec![Action::ReadTask]);
+    let dead = TaskRow { worker_alive: Some(false), ..hidden };
+    assert_eq!(story.settled(Some(dead)).reason, Some(Reason::Killed));
+}
+
+#[test]
+fn a_late_end_never_touches_a_newer_queueing() {
+    let mut story = Story::started();
+    story.ends(1, "Error");
+    let newer = TaskRow { queued_at: Some(UtcMicros(8)), ..row(&story.launch, TaskState::Queued) };
+    assert_eq!(story.settled(Some(newer)).kind, OutcomeKind::Superseded);
+}
+
+#[test]
+fn a_pod_evicted_before_the_task_began_is_launched_again_under_another_name() {
+    let mut story = Story::created();
+    let evicted = PodView { phase: PodPhase::Failed, status_reason: "Evicted".into(), ..view(&story.launch) };
+    let first = story.launch.pod.name.clone();
+    story.tell(Fact::PodSeen(Box::new(evicted)));
+    let actions = story.judged(Some(row(&story.launch, TaskState::Queued)));
+    assert!(
+        matches!(&actions[..], [Action::Save(LaunchChange::Relaunch { attempt: Attempt(2), .. })]),
+        "{actions:?}"
+    );
+    story.tell(Fact::Saved);
+    assert_ne!(story.launch.pod.name, first);
+    // The row is read again before a second create (I1), and read once more when it changed meanwhile.
+    assert_eq!(story.tell(Fact::Turn), vec![Action::ReadSpec]);
+    assert_eq!(story.tell(Fact::SpecRead(None)), vec![Action::ReadTask]);
+    let outcome = story.settled(Some(row(&story.launch, TaskState::None)));
+    assert_eq!(outcome.kind, OutcomeKind::Withdrawn);
+}
+
+#[test]
+fn an_unanswered_create_is_repeated_only_after_the_row_was_read() {
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "time-out".into() }));
+    assert!(story.launch.may_still_start());
+    assert_eq!(story.tell(Fact::Turn), vec![Action::ReadSpec]);
+    let spec = queued_task().spec;
+    assert_eq!(story.tell(Fact::SpecRead(Some(spec))), vec![Action::Create]);
+    let adopted = story.tell(Fact::CreateAnswered(CreateAnswer::Adopted(running(&story.launch))));
+    assert_eq!(adopted.len(), 2, "created and running are stored: {adopted:?}");
+}
+
+#[test]
+fn a_withdrawn_pod_that_has_not_started_is_deleted_in_the_state_that_was_judged() {
+    let mut story = Story::created();
+    assert_eq!(story.settled(Some(row(&story.launch, TaskState::None))).kind, OutcomeKind::Withdrawn);
+    assert!(story.launch.may_still_start());
+    let actions = story.tell(Fact::Saved);
+    let expected = Action::DeletePod {
+        uid: PodUid("u1".into()),
+        resource_version: Some("10".into()),
+        attempt: Attempt::FIRST,
+    };
+    assert_eq!(actions, vec![expected]);
+    // It started meanwhile: look, read the row, and leave it alone when the task runs in it.
+    assert_eq!(story.tell(Fact::DeleteAnswered(DeleteAnswer::Moved)), vec![Action::GetPod]);
+    let actions = story.tell(Fact::GetAnswered(GetAnswer::Found(Some(running(&story.launch)))));
+    assert_eq!(actions, vec![Action::ReadTask]);
+    assert_eq!(story.judged(Some(row(&story.launch, TaskState::Running))), vec![]);
+    assert!(!story.launch.may_still_start());
+    story.tell(Fact::PodSeen(ended(&story.launch, 0, "Completed")));
+    story.tell(Fact::DeleteAnswered(DeleteAnswer::Accepted));
+    assert!(matches!(story.launch.stage, Stage::Closing { .. }), "{:?}", story.launch.stage);
+}
+
+#[test]
+fn a_running_pod_is_left_alone_when_its_task_is_taken_back() {
+    let mut story = Story::started();
+    assert_eq!(story.judged(Some(row(&story.launch, TaskState::Failed))), vec![]);
+    assert!(matches!(story.launch.stage, Stage::Alive(_)));
+}
+
+#[test]
+fn a_pod_that_is_only_being_deleted_is_waited_for() {
+    let mut story = Story::started();
+    let deleting = PodView { deleting: true, ..*running(&story.launch) };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(deleting))), vec![]);
+    // On a node that never answers, the heartbeat decides.
+    story.now = story.now.plus(story.policy.unreachable_ms);
+    assert_eq!(story.tell(Fact::Tick), vec![Action::ReadTask]);
+    assert_eq!(story.judged(Some(row(&story.launch, TaskState::Running))), vec![]);
+    let dead = TaskRow { worker_alive: Some(false), ..row(&story.launch, TaskState::Running) };
+    assert_eq!(story.settled(Some(dead)).reason, Some(Reason::NodeUnreachable));
+}
+
+#[test]
+fn a_vanished_pod_counts_as_gone_only_after_a_get() {
+    let mut story = Story::started();
+    assert_eq!(story.tell(Fact::PodDeleted(PodUid("u1".into()))), vec![Action::GetPod]);
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::ReadTask]);
+    let outcome = story.settled(Some(row(&story.launch, TaskState::Running)));
+    assert_eq!(outcome.reason, Some(Reason::PodDeleted));
+    assert_eq!(story.tell(Fact::Saved), vec![Action::Save(LaunchChange::Close)]);
+}
+
+#[test]
+fn a_get_that_nobody_asked_for_decides_nothing() {
+    let mut story = Story::started();
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![]);
+    assert!(matches!(story.launch.stage, Stage::Alive(_)));
+}
+
+#[test]
+fn an_image_that_cannot_be_had_fails_the_launch_and_the_pod_is_removed() {
+    let mut story = Story::created();
+    let worker = ContainerState::Waiting { reason: "ErrImagePull".into(), message: "not found".into() };
+    let stuck = PodView { bound: true, worker, ..view(&story.launch) };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(stuck))), vec![Action::ReadTask]);
+    let outcome = story.settled(Some(row(&story.launch, TaskState::Queued)));
+    assert_eq!(
+        (outcome.reason, outcome.message.as_str()),
+        (Some(Reason::ImagePull), "ErrImagePull: not found")
+    );
+    assert!(matches!(&story.tell(Fact::Saved)[..], [Action::DeletePod { .. }]));
+    assert_eq!(story.tell(Fact::DeleteAnswered(DeleteAnswer::Accepted)), vec![Action::GetPod]);
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::Save(LaunchChange::Close)]);
+}
+
+#[test]
+fn the_kubelets_own_pull_limit_is_no_failure() {
+    let mut story = Story::created();
+    let worker =
+        ContainerState::Waiting { reason: "ErrImagePull".into(), message: "pull QPS exceeded".into() };
+    let waits = PodView { bound: true, worker, ..view(&story.launch) };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(waits))), vec![]);
+}
+
+#[test]
+fn a_pod_of_a_lost_attempt_that_appears_late_is_removed_before_it_starts() {
+    let mut story = Story::created();
+    story.launch.attempt = Attempt(2);
+    let late = PodView { attempt: Attempt(1), uid: PodUid("u0".into()), ..view(&story.launch) };
+    let expected = Action::DeletePod {
+        uid: PodUid("u0".into()),
+        resource_version: Some("10".into()),
+        attempt: Attempt(1),
+    };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(late))), vec![expected]);
+}
+
+#[test]
+fn a_refused_pod_fails_its_task_alone_with_the_servers_words() {
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    let refused = CreateAnswer::Refused { reason: Reason::PodRejected, message: "image is required".into() };
+    let actions = story.tell(Fact::CreateAnswered(refused));
+    assert!(
+        matches!(&actions[..], [Action::Save(LaunchChange::Settle { outcome })] if outcome.message == "image is required")
+    );
+}
+
+#[test]
+fn every_question_without_an_answer_is_asked_again() {
+    let mut story = Story::started();
+    story.ends(0, "Completed");
+    story.settled(Some(row(&story.launch, TaskState::Success)));
+    for _ in 0..3 {
+        let wake = story.launch.wake_at(&story.policy).unwrap();
+        assert!(wake > story.now);
+        story.now = wake;
+        assert!(matches!(&story.tell(Fact::Tick)[..], [Action::Save(LaunchChange::Settle { .. })]));
+    }
+}
+
+#[test]
+fn a_refused_settle_whose_row_is_settled_means_that_an_earlier_answer_was_lost() {
+    let mut story = Story::started();
+    story.ends(0, "Completed");
+    let outcome = story.settled(Some(row(&story.launch, TaskState::Success)));
+    let stored = LaunchRow {
+        launch: story.launch.id.clone(),
+        queueing: queueing(),
+        stage: StoredStage::Settled,
+        attempt: Attempt::FIRST,
+        pod: story.launch.pod.clone(),
+        uid: Some(PodUid("u1".into())),
+        outcome: Some(outcome),
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    };
+    let actions = story.tell(Fact::Refused(Some(stored)));
+    assert!(matches!(&actions[..], [Action::DeletePod { .. }]), "{actions:?}");
+    // The row is gone: nothing is left to do.
+    assert_eq!(story.tell(Fact::Refused(None)), vec![]);
+    assert_eq!(story.launch.stage, Stage::Closed);
+}

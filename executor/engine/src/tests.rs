@@ -1,1 +1,306 @@
-//! Tests of the engine.
+//! The engine's own rules: order, barrier, batches, budgets, the term. What faults do to them, the simulator shows.
+
+use std::sync::Arc;
+
+use windlass_core::cluster::CreateAnswer;
+use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
+use windlass_core::launch::Policy;
+use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
+use windlass_core::store::{ClaimAnswer, IntakePass, QueuedTask, SaveAnswer, TermAnswer};
+use windlass_core::task::{ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
+use windlass_core::time::{Millis, UtcMicros};
+
+use super::*;
+
+/// A world of one engine that remembers what it was asked.
+struct World {
+    engine: Engine,
+    now: Millis,
+    asked: Vec<Command>,
+}
+
+impl World {
+    fn new() -> Self {
+        let engine = Engine::new(Settings::default(), Policy::default());
+        Self { engine, now: Millis(1_000), asked: Vec::new() }
+    }
+
+    /// One that leads, has loaded nothing, and has had its first passes answered with nothing.
+    fn leading() -> Self {
+        let mut world = Self::new();
+        world.input(Input::Tick);
+        world.answer("acquire", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+        world.answer("load", Answer::Loaded(Ok(Some(vec![]))));
+        world.answer("full", Answer::Intake(Ok(vec![])));
+        world
+    }
+
+    fn input(&mut self, input: Input) {
+        self.asked.extend(self.engine.handle(self.now, input));
+    }
+
+    fn answer(&mut self, what: &str, answer: Answer) {
+        let command = self.take(what);
+        self.input(Input::Answer { id: command.id, answer });
+    }
+
+    /// The oldest open command of this kind.
+    #[track_caller]
+    fn take(&mut self, what: &str) -> Command {
+        let at = self.asked.iter().position(|command| name(&command.ask) == what);
+        let Some(at) = at else {
+            panic!("nobody asked for `{what}`, but for {:?}", self.names());
+        };
+        self.asked.remove(at)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.asked.iter().map(|command| name(&command.ask)).collect()
+    }
+
+    fn count(&self, what: &str) -> usize {
+        self.names().into_iter().filter(|name| *name == what).count()
+    }
+
+    fn hand_over(&mut self, tasks: Vec<QueuedTask>) {
+        self.input(Input::Woken);
+        self.answer("handover", Answer::Intake(Ok(tasks)));
+    }
+
+    fn claim_all(&mut self) {
+        let command = self.take("claim");
+        let Ask::Claim { claims, .. } = &command.ask else { unreachable!() };
+        let answers = claims.iter().map(|claim| ClaimAnswer::Claimed(claim.launch.clone())).collect();
+        self.input(Input::Answer { id: command.id, answer: Answer::Claimed(Ok(Some(answers))) });
+    }
+
+    /// Tasks in the order in which their pods were asked for.
+    fn created(&self) -> Vec<String> {
+        let task = |ask: &Ask| match ask {
+            Ask::Create { spec, .. } => Some(spec.queueing.key.task_id.clone()),
+            _ => None,
+        };
+        self.asked.iter().filter_map(|command| task(&command.ask)).collect()
+    }
+}
+
+fn name(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::AcquireTerm { .. } => "acquire",
+        Ask::RenewTerm { .. } => "renew",
+        Ask::ReleaseTerm { .. } => "release",
+        Ask::Load { .. } => "load",
+        Ask::Intake { pass: IntakePass::Full, .. } => "full",
+        Ask::Intake { pass: IntakePass::Handover, .. } => "handover",
+        Ask::Claim { .. } => "claim",
+        Ask::ReadTasks(_) => "read tasks",
+        Ask::ReadSpecs(_) => "read specs",
+        Ask::FindWithdrawn { .. } => "withdrawn",
+        Ask::FindLaunches(_) => "find",
+        Ask::Save { .. } => "save",
+        Ask::NotePods(_) => "note",
+        Ask::Purge { .. } => "purge",
+        Ask::Create { .. } => "create",
+        Ask::GetPod { .. } => "get",
+        Ask::DeletePod { .. } => "delete",
+        Ask::Watch(true) => "watch",
+        Ask::Watch(false) => "unwatch",
+        Ask::Exit => "exit",
+    }
+}
+
+fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) -> QueuedTask {
+    let key = TaskKey { dag_id: "d".into(), task_id: task_id.into(), run_id: "r".into(), map_index: -1 };
+    let queueing = Queueing { key, try_number: 1, queued_at: UtcMicros(queued_at) };
+    let launch = LaunchId::of(&InstallationId("i".into()), &queueing);
+    let name = windlass_core::pod::pod_name("d", task_id, &launch, Attempt::FIRST);
+    let spec = TaskSpec {
+        queueing,
+        queue: "default".into(),
+        pool: "default_pool".into(),
+        priority_weight,
+        scheduler_job_id: 1,
+        airflow_version: "2.11.2".into(),
+        command: vec![],
+        executor_config: Ok(ExecutorConfig::default()),
+    };
+    QueuedTask { launch, spec: Arc::new(spec), pod: PodRef { namespace: namespace.into(), name } }
+}
+
+fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
+    Box::new(PodView {
+        pod: task.pod.clone(),
+        uid: PodUid(uid.into()),
+        resource_version: "1".into(),
+        launch: task.launch.clone(),
+        attempt: Attempt::FIRST,
+        deleting: false,
+        bound: false,
+        phase: PodPhase::Pending,
+        status_reason: String::new(),
+        status_message: String::new(),
+        worker: ContainerState::Unknown,
+        failed_init: None,
+        unschedulable: None,
+        disruption: None,
+    })
+}
+
+#[test]
+fn no_pod_is_created_before_its_claim_is_committed() {
+    let mut world = World::leading();
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    assert_eq!(world.created(), Vec::<String>::new());
+    let command = world.take("claim");
+    world.input(Input::Answer { id: command.id, answer: Answer::Claimed(Err("cut".into())) });
+    assert_eq!(world.created(), Vec::<String>::new());
+    world.now = world.now.plus(Settings::default().retry_ms);
+    world.input(Input::Tick);
+    world.claim_all();
+    assert_eq!(world.created(), ["a"]);
+}
+
+#[test]
+fn the_highest_priority_is_created_first_then_the_longest_queued() {
+    let mut world = World::leading();
+    world.hand_over(vec![task("low", "ns", 1, 1), task("late", "ns", 9, 3), task("early", "ns", 9, 2)]);
+    world.claim_all();
+    assert_eq!(world.created(), ["early", "late", "low"]);
+}
+
+#[test]
+fn the_window_bounds_creates_in_flight() {
+    let mut world = World::leading();
+    world.hand_over((0..50).map(|i| task(&format!("t{i}"), "ns", 1, i)).collect());
+    world.claim_all();
+    assert_eq!(world.count("create"), 8);
+}
+
+#[test]
+fn a_namespace_without_quota_is_held_and_the_others_go_on() {
+    let mut world = World::leading();
+    world.hand_over(vec![task("full", "etl", 9, 1), task("full2", "etl", 9, 2)]);
+    world.claim_all();
+    for _ in 0..2 {
+        let full = CreateAnswer::QuotaFull { message: "exceeded quota".into() };
+        world.answer("create", Answer::Created(full));
+    }
+    world.hand_over(vec![task("other", "ml", 1, 3), task("full3", "etl", 9, 4)]);
+    world.claim_all();
+    assert_eq!(world.created(), ["other"]);
+    assert_eq!(world.engine.report(world.now).held_namespaces, ["etl"]);
+}
+
+#[test]
+fn a_newer_queueing_waits_until_the_older_pod_cannot_start_any_more() {
+    let mut world = World::leading();
+    let (older, newer) = (task("a", "ns", 1, 1), task("a", "ns", 1, 2));
+    world.hand_over(vec![older.clone()]);
+    world.claim_all();
+    world.answer("create", Answer::Created(CreateAnswer::Created(pod(&older, "u1"))));
+    world.hand_over(vec![newer.clone()]);
+    world.claim_all();
+    assert_eq!(world.created(), Vec::<String>::new(), "barrier I11");
+    // The older one's row is read again at once: it is queued anew, so the older launch is withdrawn.
+    let row = TaskRow {
+        state: TaskState::Queued,
+        try_number: 1,
+        queued_at: Some(UtcMicros(2)),
+        hostname: None,
+        worker_alive: None,
+    };
+    let view = TaskView { launch: older.launch.clone(), row: Some(row), withdrawn: false };
+    world.answer("read tasks", Answer::Tasks(Ok(vec![view])));
+    while world.count("save") > 0 {
+        world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
+    }
+    assert_eq!(world.created(), Vec::<String>::new(), "its pod may still start");
+    world.answer("delete", Answer::Deleted(windlass_core::cluster::DeleteAnswer::Gone));
+    assert_eq!(world.created(), ["a"]);
+}
+
+#[test]
+fn a_fenced_write_ends_the_term_and_everything_in_memory() {
+    let mut world = World::leading();
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    let command = world.take("claim");
+    world.input(Input::Answer { id: command.id, answer: Answer::Claimed(Ok(None)) });
+    let report = world.engine.report(world.now);
+    assert!(!report.leading && report.stages.is_empty());
+    assert_eq!(world.count("unwatch"), 1);
+}
+
+#[test]
+fn trust_in_the_term_ends_before_the_lease_does() {
+    let mut world = World::leading();
+    let settings = Settings::default();
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    world.now = world.now.plus(settings.lease_ms - settings.margin_ms);
+    let before = world.count("create");
+    world.claim_all();
+    assert_eq!(world.count("create"), before, "the renewal was not answered: no create may begin");
+    assert!(!world.engine.report(world.now).leading);
+}
+
+#[test]
+fn no_create_begins_that_the_term_does_not_cover() {
+    let mut world = World::leading();
+    let (settings, policy) = (Settings::default(), Policy::default());
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    world.now = world.now.plus(settings.lease_ms - settings.margin_ms - policy.create_ms);
+    world.claim_all();
+    assert_eq!(world.count("create"), 0);
+    world.answer("renew", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+    world.now = world.now.plus(1);
+    world.input(Input::Tick);
+    assert_eq!(
+        world.count("create"),
+        0,
+        "trust counts from when the renewal was asked for, and that was long ago"
+    );
+    world.answer("renew", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+    assert_eq!(world.count("create"), 1);
+}
+
+#[test]
+fn a_stop_finishes_what_is_under_way_and_hands_over_at_once() {
+    let mut world = World::leading();
+    let one = task("a", "ns", 1, 1);
+    world.hand_over(vec![one.clone()]);
+    world.claim_all();
+    world.input(Input::Stop);
+    assert_eq!(world.count("release"), 0, "a create is under way");
+    world.answer("create", Answer::Created(CreateAnswer::Created(pod(&one, "u1"))));
+    world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
+    world.answer("release", Answer::Term(TermAnswer::Released));
+    assert_eq!(world.count("exit"), 1);
+}
+
+#[test]
+fn a_standby_that_is_stopped_exits_at_once() {
+    let mut world = World::new();
+    world.input(Input::Tick);
+    world.answer("acquire", Answer::Term(TermAnswer::HeldByOther { holder: "b".into() }));
+    world.input(Input::Stop);
+    assert_eq!(world.count("exit"), 1);
+}
+
+#[test]
+fn a_late_answer_of_an_earlier_batch_does_not_stand_for_the_one_in_flight() {
+    let mut world = World::leading();
+    let settings = Settings::default();
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    let first = world.take("claim");
+    // The term is kept while the claim is out for longer than an answer may take.
+    let mut waited = 0;
+    while waited < settings.answer_ms {
+        world.now = world.now.plus(settings.renew_ms);
+        waited += settings.renew_ms;
+        world.input(Input::Tick);
+        world.answer("renew", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+    }
+    assert_eq!(world.count("claim"), 1, "asked again");
+    world.input(Input::Answer { id: first.id, answer: Answer::Claimed(Err("late".into())) });
+    world.claim_all();
+    assert_eq!(world.created(), ["a"]);
+}

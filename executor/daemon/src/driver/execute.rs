@@ -1,0 +1,183 @@
+//! One command, one call, one answer. Every call has a deadline; a call that misses it is answered as not known.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use scheduler_bridge::{BridgeError, ClaimBatch, Store};
+use tokio::time::timeout;
+use windlass_cluster::Cluster;
+use windlass_core::cluster::CreateAnswer;
+use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef};
+use windlass_core::pod::pod_name;
+use windlass_core::store::{QueuedTask, SaveAnswer, TermAnswer};
+use windlass_core::task::TaskSpec;
+use windlass_engine::{Answer, Ask};
+
+use crate::pods::Renderer;
+
+/// Longest time for one call to the database, in milliseconds: under the lease, so that a term is not lost to a call
+/// that hangs, and over the statement timeout that the bridge sets.
+const DATABASE_MS: u64 = 4_000;
+/// Passes that look at all rows may take longer.
+const PASS_MS: u64 = 14_000;
+/// A create is waited for this much longer than its `?timeout=`: the server's answer beats our guess.
+const CREATE_GRACE_MS: u64 = 500;
+/// Longest time for a GET or DELETE, in milliseconds.
+const CALL_MS: u64 = 5_000;
+
+/// The world as the driver reaches it.
+pub struct Edges {
+    /// Database.
+    pub store: Store,
+    /// Kubernetes.
+    pub cluster: Cluster,
+    /// From task to pod.
+    pub renderer: Arc<Renderer>,
+    /// Part of every launch id.
+    pub installation: InstallationId,
+    /// Who we are in `windlass.term`.
+    pub holder: String,
+    /// Namespaces whose pods are watched; empty: all.
+    pub namespaces: Vec<String>,
+    /// `[kubernetes_executor] delete_option_kwargs`' `grace_period_seconds`.
+    pub grace_seconds: Option<u32>,
+    /// Closed and delivered launches older than this are deleted.
+    pub retention: Duration,
+}
+
+impl Edges {
+    /// Executes one command. `Watch` and `Exit` are the driver's own.
+    pub async fn execute(&self, ask: Ask) -> Answer {
+        let store = &self.store;
+        match ask {
+            Ask::AcquireTerm { lease_ms } => term(store.acquire_term(&self.holder, lease_ms), lease_ms).await,
+            Ask::RenewTerm { epoch, lease_ms } => term(store.renew_term(&self.holder, epoch, lease_ms), lease_ms).await,
+            Ask::ReleaseTerm { epoch } => term(store.release_term(&self.holder, epoch), CALL_MS).await,
+            Ask::Load { epoch } => Answer::Loaded(within(PASS_MS, store.load(epoch)).await),
+            Ask::Intake { pass, limit } => {
+                let specs = within(PASS_MS, store.intake(pass, limit)).await;
+                Answer::Intake(specs.map(|specs| specs.into_iter().map(|spec| self.queued(spec)).collect()))
+            }
+            Ask::Claim { epoch, claims } => {
+                let answer = within(DATABASE_MS, store.claim(epoch, &claims)).await;
+                Answer::Claimed(answer.map(|batch| match batch {
+                    ClaimBatch::Answers(answers) => Some(answers),
+                    ClaimBatch::Fenced => None,
+                }))
+            }
+            Ask::ReadTasks(of) => Answer::Tasks(within(DATABASE_MS, store.read_tasks(&of)).await),
+            Ask::ReadSpecs(of) => {
+                let specs = within(DATABASE_MS, store.read_specs(&of)).await;
+                Answer::Specs(specs.map(|all| all.into_iter().map(|(id, spec)| (id, spec.map(Arc::new))).collect()))
+            }
+            Ask::FindWithdrawn { limit } => Answer::Tasks(within(PASS_MS, store.find_withdrawn(limit)).await),
+            Ask::FindLaunches(of) => Answer::Launches(within(DATABASE_MS, store.find_launches(&of)).await),
+            Ask::Save { epoch, updates } => {
+                let saved = timeout(Duration::from_millis(DATABASE_MS), store.save(epoch, &updates)).await;
+                Answer::Saved(saved.unwrap_or_else(|_| SaveAnswer::Failed { error: late(DATABASE_MS) }))
+            }
+            Ask::NotePods(of) => {
+                // Best effort (I5): a row that is locked now keeps its old value.
+                if let Err(error) = within(DATABASE_MS, store.note_pods(&of)).await {
+                    tracing::debug!("external_executor_id was not written: {error}");
+                }
+                Answer::Done
+            }
+            Ask::Purge { epoch } => {
+                if let Err(error) = within(PASS_MS, store.purge(epoch, self.retention)).await {
+                    tracing::warn!("old launches were not purged: {error}");
+                }
+                Answer::Done
+            }
+            Ask::Create { launch, attempt, pod, spec, timeout_ms } => {
+                Answer::Created(self.create(&launch, attempt, &pod, &spec, timeout_ms).await)
+            }
+            Ask::GetPod { launch, attempt, pod } => Answer::Got(self.get(&pod, &launch, attempt).await),
+            Ask::DeletePod { pod, uid, resource_version } => {
+                let call = self.cluster.delete(&pod, &uid, resource_version.as_deref(), self.grace_seconds);
+                let answer = timeout(Duration::from_millis(CALL_MS), call).await;
+                Answer::Deleted(answer.unwrap_or_else(|_| windlass_core::cluster::DeleteAnswer::Failed { error: late(CALL_MS) }))
+            }
+            Ask::Watch(_) | Ask::Exit => Answer::Done,
+        }
+    }
+
+    fn queued(&self, spec: TaskSpec) -> QueuedTask {
+        let launch = LaunchId::of(&self.installation, &spec.queueing);
+        let key = &spec.queueing.key;
+        let name = pod_name(&key.dag_id, &key.task_id, &launch, Attempt::FIRST);
+        let pod = PodRef { namespace: self.renderer.namespace_of(&spec), name };
+        QueuedTask { launch, spec: Arc::new(spec), pod }
+    }
+
+    async fn create(
+        &self,
+        launch: &LaunchId,
+        attempt: Attempt,
+        pod: &PodRef,
+        spec: &TaskSpec,
+        timeout_ms: u64,
+    ) -> CreateAnswer {
+        let body = match self.renderer.render(spec, launch, attempt) {
+            Ok(body) => body,
+            Err((reason, message)) => return CreateAnswer::Refused { reason, message },
+        };
+        debug_assert_eq!(body["metadata"]["name"].as_str(), Some(pod.name.as_str()));
+        let limit = Duration::from_millis(timeout_ms);
+        let call = self.cluster.create(&body, launch, attempt, limit);
+        match timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await {
+            Ok(answer) => answer,
+            Err(_) => CreateAnswer::Unknown { error: late(timeout_ms) },
+        }
+    }
+
+    async fn get(&self, pod: &PodRef, launch: &LaunchId, attempt: Attempt) -> windlass_core::cluster::GetAnswer {
+        let call = self.cluster.get(pod, launch, attempt);
+        let answer = timeout(Duration::from_millis(CALL_MS), call).await;
+        answer.unwrap_or_else(|_| windlass_core::cluster::GetAnswer::Failed { error: late(CALL_MS) })
+    }
+}
+
+/// A question about the term is worth nothing once half a lease has passed.
+async fn term(call: impl Future<Output = TermAnswer>, lease_ms: u64) -> Answer {
+    let limit = lease_ms / 2;
+    let answer = timeout(Duration::from_millis(limit), call).await;
+    Answer::Term(answer.unwrap_or_else(|_| TermAnswer::Failed { error: late(limit) }))
+}
+
+/// Errors become a sentence: the engine counts and shows them, it does not read them.
+async fn within<T>(limit_ms: u64, call: impl Future<Output = Result<T, BridgeError>>) -> Result<T, String> {
+    match timeout(Duration::from_millis(limit_ms), call).await {
+        Ok(answer) => answer.map_err(|error| crate::chain::sentence(&error)),
+        Err(_) => Err(late(limit_ms)),
+    }
+}
+
+fn late(limit_ms: u64) -> String {
+    format!("no answer within {limit_ms} ms")
+}
+
+/// For logs.
+pub(super) fn name_of(ask: &Ask) -> &'static str {
+    match ask {
+        Ask::AcquireTerm { .. } => "acquire term",
+        Ask::RenewTerm { .. } => "renew term",
+        Ask::ReleaseTerm { .. } => "release term",
+        Ask::Load { .. } => "load",
+        Ask::Intake { .. } => "intake",
+        Ask::Claim { .. } => "claim",
+        Ask::ReadTasks(_) => "read tasks",
+        Ask::ReadSpecs(_) => "read specs",
+        Ask::FindWithdrawn { .. } => "find withdrawn",
+        Ask::FindLaunches(_) => "find launches",
+        Ask::Save { .. } => "save",
+        Ask::NotePods(_) => "note pods",
+        Ask::Purge { .. } => "purge",
+        Ask::Create { .. } => "create pod",
+        Ask::GetPod { .. } => "get pod",
+        Ask::DeletePod { .. } => "delete pod",
+        Ask::Watch(_) => "watch",
+        Ask::Exit => "exit",
+    }
+}

@@ -1,0 +1,63 @@
+//! The plugin's wake: a datagram on a Unix socket shared with the scheduler's container, or a NOTIFY. Either may be
+//! missing or lost; the engine polls as well, so no correctness rests on it.
+
+use std::path::PathBuf;
+
+use scheduler_bridge::WakeListener;
+use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+/// Where wakes come from.
+pub enum WakeSource {
+    /// A datagram socket that we make (an older one of that name is removed).
+    Socket(PathBuf),
+    /// PostgreSQL's LISTEN, where the connection is direct.
+    Listen(WakeListener),
+}
+
+/// Starts to listen. One wake is kept, more say nothing new.
+pub(super) fn listen(sources: Vec<WakeSource>) -> mpsc::Receiver<()> {
+    let (wake, woken) = mpsc::channel(1);
+    for source in sources {
+        let wake = wake.clone();
+        match source {
+            WakeSource::Socket(path) => {
+                tokio::spawn(from_socket(path, wake));
+            }
+            WakeSource::Listen(listener) => {
+                tokio::spawn(from_database(listener, wake));
+            }
+        }
+    }
+    woken
+}
+
+async fn from_socket(path: PathBuf, wake: mpsc::Sender<()>) {
+    let _ = std::fs::remove_file(&path);
+    let socket = match UnixDatagram::bind(&path) {
+        Ok(socket) => socket,
+        Err(error) => {
+            warn!("no wake-up socket at {}: {error}; new tasks are found by polling", path.display());
+            return;
+        }
+    };
+    info!("listening for wake-ups at {}", path.display());
+    let mut datagram = [0; 16];
+    while socket.recv(&mut datagram).await.is_ok() {
+        // Full means that a wake is waiting already.
+        let _ = wake.try_send(());
+    }
+}
+
+async fn from_database(mut listener: WakeListener, wake: mpsc::Sender<()>) {
+    loop {
+        match listener.recv().await {
+            Ok(()) => {
+                let _ = wake.try_send(());
+            }
+            // The listener reconnects by itself; while it cannot, polling goes on.
+            Err(error) => warn!("wake-ups from the database are interrupted: {error}"),
+        }
+    }
+}

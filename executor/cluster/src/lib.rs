@@ -1,1 +1,37 @@
-//! (to be written)
+//! The only shipped crate with a Kubernetes client: creates, reads, deletes and watches the pods of this
+//! installation in the words of `windlass_core::cluster`.
+//!
+//! What it promises to the layers above:
+//! - **A write is sent once.** No layer under [`Cluster`] repeats a request; whether to ask again is the engine's
+//!   decision, after it knows more.
+//! - **Each call ends.** Every call has a deadline of its own, waiting for a free connection included; a watch that
+//!   falls silent is cut.
+//! - **An answer is read for what it says.** 409 and 403 have several meanings ([`classify_create`]); only a real
+//!   `Status` of a Kubernetes API server refuses a pod for good, never a proxy's page.
+//! - **Only what decides is decoded.** A pod becomes a [`windlass_core::pod_view::PodView`] without its spec.
+//! - **No secret in errors, logs or `Debug`.**
+//!
+//! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
+//! (calls on pods) -> `watch` (all pods, as events) -> `preflight` (may we?). `lean` decodes pods, `status` decodes
+//! refusals, `error` says what went wrong.
+
+mod config;
+mod connect;
+mod create;
+mod error;
+mod lean;
+mod observe;
+mod pods;
+mod preflight;
+mod status;
+mod token;
+mod transport;
+mod watch;
+
+pub use config::{ClusterConfig, Keepalive, Namespaces, Source};
+pub use create::{CreateVerdict, classify_create};
+pub use error::ClusterError;
+pub use lean::{NotOurs, decode_pod};
+pub use observe::{NoObserver, Observer, Verb};
+pub use preflight::{Finding, Level};
+pub use transport::Cluster;

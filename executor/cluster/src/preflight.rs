@@ -1,0 +1,224 @@
+//! May we do what we are going to do? Asked of the API server itself, without making anything.
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use windlass_core::ids::PodRef;
+
+use crate::config::Namespaces;
+use crate::create::is_path_segment;
+use crate::error::ClusterError;
+use crate::observe::Verb;
+use crate::status::{ApiStatus, words};
+use crate::transport::{Call, Cluster};
+
+/// Exactly the calls that this crate makes on pods, as deploy/rbac grants them: resource, subresource, verb.
+const USED: [(&str, &str, &str); 6] = [
+    ("pods", "", "create"),
+    ("pods", "", "get"),
+    ("pods", "", "list"),
+    ("pods", "", "watch"),
+    ("pods", "", "delete"),
+    ("pods", "log", "get"),
+];
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works with a loss.
+    Warning,
+    /// Does not work.
+    Error,
+}
+
+/// What one check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub level: Level,
+    /// What was checked: `API server https://...`, `namespace etl: create pods`.
+    pub subject: String,
+    /// What was found.
+    pub detail: String,
+    /// What to do. Empty for `Ok`.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(subject: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { level: Level::Ok, subject: subject.into(), detail: detail.into(), remedy: String::new() }
+    }
+
+    fn failed(subject: impl Into<String>, error: &ClusterError) -> Self {
+        Self {
+            level: Level::Error,
+            subject: subject.into(),
+            detail: error.to_string(),
+            remedy: error.hint().to_owned(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    git_version: String,
+}
+
+#[derive(Deserialize)]
+struct Review {
+    status: ReviewStatus,
+}
+
+#[derive(Deserialize)]
+struct ReviewStatus {
+    allowed: bool,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Cluster {
+    /// Version of the API server, then for each namespace whether it exists and whether each verb is allowed. When
+    /// the server cannot be asked at all, that is the only finding.
+    pub async fn preflight(&self, namespaces: &Namespaces) -> Vec<Finding> {
+        let server = format!("API server {}", self.url());
+        let mut findings = match self.version().await {
+            Ok(version) => vec![Finding::ok(server, format!("Kubernetes {version}"))],
+            Err(error) => return vec![Finding::failed(server, &error)],
+        };
+        match namespaces {
+            Namespaces::All => self.review(None, &mut findings).await,
+            Namespaces::Only(names) => {
+                for name in names {
+                    let exists = self.namespace(name).await;
+                    let missing = exists.level == Level::Error;
+                    findings.push(exists);
+                    if !missing {
+                        self.review(Some(name), &mut findings).await;
+                    }
+                }
+            }
+        }
+        findings
+    }
+
+    async fn version(&self) -> Result<String, ClusterError> {
+        let name = "read the version".to_owned();
+        let call = Call::plain(Verb::Review, Method::GET, "/version".into(), name.clone());
+        let answer = self.read(call, self.inner.config.request_timeout).await?;
+        let version: Version =
+            serde_json::from_slice(&answer.body).map_err(|e| self.unreadable(name, e.to_string()))?;
+        Ok(version.git_version)
+    }
+
+    /// By a dry-run create, which says 404 where there is no namespace: reading namespaces is a right that we do not
+    /// have. Any other answer, also a refusal of this pod, comes from a namespace that exists.
+    async fn namespace(&self, namespace: &str) -> Finding {
+        let subject = format!("namespace {namespace}");
+        let error = |detail: String, remedy: &str| Finding {
+            level: Level::Error,
+            subject: subject.clone(),
+            detail,
+            remedy: remedy.to_owned(),
+        };
+        if !is_path_segment(namespace) {
+            return error("is no name of a namespace".into(), "correct `[kubernetes_executor] namespace`");
+        }
+        let name = "windlass-preflight".to_owned();
+        let at = PodRef { namespace: namespace.to_owned(), name: name.clone() };
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name, "namespace": namespace },
+            "spec": { "restartPolicy": "Never", "containers": [{ "name": "base", "image": "none" }] },
+        });
+        let call = Call {
+            body: Some(pod.to_string().into_bytes()),
+            ..Call::plain(
+                Verb::Review,
+                Method::POST,
+                format!("/api/v1/namespaces/{namespace}/pods?dryRun=All"),
+                format!("dry-run create of pod {at}"),
+            )
+        };
+        match self.call(call, self.inner.config.request_timeout).await {
+            Err(failure) => Finding::failed(subject, &failure),
+            Ok(answer) if answer.is_success() => Finding::ok(subject, "exists, admits a pod"),
+            Ok(answer) => match ApiStatus::read(&answer.body) {
+                Some(said) if answer.status == 404 && said.about() == "namespaces" => error(
+                    said.message,
+                    "create it with the Role of deploy/rbac, or correct `[kubernetes_executor] namespace`",
+                ),
+                // Without the right to create, RBAC answers before anybody looks for the namespace; the review says so.
+                Some(said) if answer.status == 403 && said.message.contains("cannot create resource") => {
+                    Finding::ok(
+                        subject,
+                        "not known to exist: without the right to create pods it does not show",
+                    )
+                }
+                _ => Finding {
+                    level: Level::Warning,
+                    subject,
+                    detail: format!(
+                        "a plain pod is not admitted ({}): {}",
+                        answer.status,
+                        words(&answer.body)
+                    ),
+                    remedy: "see that the pod template passes this namespace's admission".into(),
+                },
+            },
+        }
+    }
+
+    async fn review(&self, namespace: Option<&str>, findings: &mut Vec<Finding>) {
+        let place = namespace.map_or_else(|| "all namespaces".into(), |n| format!("namespace {n}"));
+        for (resource, subresource, verb) in USED {
+            let what =
+                if subresource.is_empty() { resource.into() } else { format!("{resource}/{subresource}") };
+            let subject = format!("{place}: {verb} {what}");
+            let body = json!({
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": { "resourceAttributes": {
+                    "namespace": namespace.unwrap_or(""),
+                    "resource": resource,
+                    "subresource": subresource,
+                    "verb": verb,
+                } },
+            });
+            findings.push(self.allowed(subject, body).await);
+        }
+    }
+
+    async fn allowed(&self, subject: String, body: serde_json::Value) -> Finding {
+        let call = Call {
+            body: Some(body.to_string().into_bytes()),
+            ..Call::plain(
+                Verb::Review,
+                Method::POST,
+                "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
+                format!("access review of {subject}"),
+            )
+        };
+        let name = call.name.clone();
+        let answer = match self.read(call, self.inner.config.request_timeout).await {
+            Ok(answer) => answer,
+            Err(error) => return Finding::failed(subject, &error),
+        };
+        match serde_json::from_slice::<Review>(&answer.body) {
+            Err(error) => Finding::failed(subject, &self.unreadable(name, error.to_string())),
+            Ok(review) if review.status.allowed => Finding::ok(subject, "allowed"),
+            Ok(review) => {
+                // Without the log a failure has no last lines; without the rest nothing is launched.
+                let level = if subject.ends_with("pods/log") { Level::Warning } else { Level::Error };
+                let why = review.status.reason;
+                let detail =
+                    if why.is_empty() { "not allowed".into() } else { format!("not allowed: {why}") };
+                let remedy = "bind Windlass's service account to the Role of deploy/rbac".into();
+                Finding { level, subject, detail, remedy }
+            }
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The watch of one namespace (or of all): where it is, and the step from there.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream};
+use http::Method;
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::Deserialize;
+use tokio::time::{sleep, timeout};
+use windlass_core::ids::PodUid;
+use windlass_core::pod_view::PodView;
+
+use super::lines::{Line, Lines, TooLong};
+use crate::error::{ClusterError, causes};
+use crate::lean::{LeanPod, NotOurs};
+use crate::observe::Verb;
+use crate::transport::{Call, Cluster};
+
+/// First and longest pause after failures in a row, doubled between.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(10);
+/// Past the server's own end of a watch, before its silence is taken for a dead connection.
+const SILENCE_MARGIN: Duration = Duration::from_secs(5);
+/// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
+const PAGE_MAX: usize = 256 << 20;
+/// Streamed lists that end early in a row (a busy API server cuts slow watchers), before pages are used instead.
+const TORN_LISTS_MAX: u32 = 2;
+
+/// What a watch tells.
+#[derive(Debug)]
+pub(super) enum Step {
+    Seen(Box<PodView>),
+    Deleted(Box<PodView>),
+    Listed(Vec<PodUid>),
+    Failed {
+        error: ClusterError,
+        /// By the API server's decision (403, 404), not by an outage.
+        refused: bool,
+    },
+}
+
+enum State {
+    /// Nothing is known: list.
+    Begin,
+    /// A list in pages; `token` of the next one.
+    Paging { token: Option<String>, uids: Vec<PodUid> },
+    /// A watch is to be opened from here.
+    Resume { version: String },
+    /// Reading. `list` collects the uids until the list at the start of the stream is whole.
+    Open { stream: Box<Reading>, version: String, list: Option<Vec<PodUid>> },
+}
+
+struct Reading {
+    body: Body,
+    lines: Lines,
+}
+
+pub(super) struct NamespaceWatch {
+    cluster: Cluster,
+    path: String,
+    /// For messages.
+    place: String,
+    selector: String,
+    state: State,
+    ready: VecDeque<Step>,
+    pause: Option<Duration>,
+    /// The server streams lists, as far as we know.
+    streams_lists: bool,
+    torn_lists: u32,
+    begun: bool,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    metadata: PageMeta,
+    items: Option<Vec<LeanPod>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PageMeta {
+    resource_version: String,
+    r#continue: Option<String>,
+}
+
+impl NamespaceWatch {
+    pub(super) fn new(cluster: Cluster, namespace: Option<&str>, selector: &str) -> Self {
+        let path =
+            namespace.map_or_else(|| "/api/v1/pods".into(), |n| format!("/api/v1/namespaces/{n}/pods"));
+        Self {
+            cluster,
+            path,
+            place: namespace.map_or_else(|| "all namespaces".into(), |n| format!("namespace {n}")),
+            selector: selector.to_owned(),
+            state: State::Begin,
+            ready: VecDeque::new(),
+            pause: None,
+            streams_lists: true,
+            torn_lists: 0,
+            begun: false,
+        }
+    }
+
+    pub(super) fn steps(self) -> impl Stream<Item = Step> + Send {
+        stream::unfold(self, |mut watch| async move {
+            let step = watch.next().await;
+            Some((step, watch))
+        })
+        .boxed()
+    }
+
+    async fn next(&mut self) -> Step {
+        loop {
+            if let Some(step) = self.ready.pop_front() {
+                return step;
+            }
+            match std::mem::replace(&mut self.state, State::Begin) {
+                State::Begin => self.begin().await,
+                State::Paging { token, uids } => self.page(token, uids).await,
+                State::Resume { version } => self.resume(version).await,
+                State::Open { stream, version, list } => self.read(stream, version, list).await,
+            }
+        }
+    }
+
+    async fn begin(&mut self) {
+        if std::mem::replace(&mut self.begun, true) {
+            self.cluster.inner.observer.watch_restarted(true);
+        }
+        if !self.streams_lists || self.torn_lists >= TORN_LISTS_MAX {
+            self.torn_lists = 0;
+            self.state = State::Paging { token: None, uids: Vec::new() };
+            return;
+        }
+        self.wait().await;
+        // No resourceVersion: the list is as new as etcd, not as some API server's cache.
+        match self.open("&sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await {
+            Ok(stream) => {
+                self.state = State::Open { stream, version: String::new(), list: Some(Vec::new()) };
+            }
+            // The server's feature gate WatchList is off (its default in some versions).
+            Err(error) if matches!(error.status(), Some(400 | 422)) => {
+                tracing::debug!(error = %error, "the API server does not stream lists, reading pages");
+                self.streams_lists = false;
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    async fn page(&mut self, token: Option<String>, mut uids: Vec<PodUid>) {
+        self.wait().await;
+        let mut path = format!(
+            "{}?labelSelector={}&limit={}",
+            self.path, self.selector, self.cluster.inner.config.page_size
+        );
+        if let Some(token) = &token {
+            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
+            path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));
+        }
+        let name = format!("list pods of {}", self.place);
+        let call = Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, name.clone()) };
+        let answer = match self.cluster.read(call, self.cluster.inner.config.request_timeout).await {
+            Ok(answer) => answer,
+            // The list's snapshot was compacted away: a new list begins, the uids of the old one are void.
+            Err(error) if error.status() == Some(410) => return self.relist(error),
+            Err(error) => {
+                self.fail(error);
+                self.state = State::Paging { token, uids };
+                return;
+            }
+        };
+        let page: Page = match serde_json::from_slice(&answer.body) {
+            Ok(page) => page,
+            Err(error) => return self.fail(self.cluster.unreadable(name, error.to_string())),
+        };
+        self.pause = None;
+        for pod in page.items.into_iter().flatten() {
+            if let Some(view) = self.view(pod) {
+                uids.push(view.uid.clone());
+                self.ready.push_back(Step::Seen(view));
+            }
+        }
+        match page.metadata.r#continue.filter(|token| !token.is_empty()) {
+            Some(token) => self.state = State::Paging { token: Some(token), uids },
+            None if page.metadata.resource_version.is_empty() => {
+                self.fail(self.cluster.unreadable(name, "the list has no resourceVersion".into()));
+            }
+            None => {
+                self.ready.push_back(Step::Listed(uids));
+                self.state = State::Resume { version: page.metadata.resource_version };
+            }
+        }
+    }
+
+    async fn resume(&mut self, version: String) {
+        self.wait().await;
+        match self.open(&format!("&resourceVersion={version}")).await {
+            Ok(stream) => self.state = State::Open { stream, version, list: None },
+            Err(error) if error.status() == Some(410) => self.relist(error),
+            Err(error) => {
+                self.fail(error);
+                self.state = State::Resume { version };
+            }
+        }
+    }
+
+    async fn open(&mut self, query: &str) -> Result<Box<Reading>, ClusterError> {
+        let seconds = self.cluster.inner.config.watch_timeout.as_secs();
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&labelSelector={}{query}",
+            self.path, self.selector
+        );
+        let call = Call::plain(Verb::Watch, Method::GET, path, format!("watch pods of {}", self.place));
+        let response = self.cluster.open(call).await?;
+        Ok(Box::new(Reading { body: response.into_body(), lines: Lines::default() }))
+    }
+
+    /// Takes one line, or one chunk of the stream.
+    async fn read(&mut self, mut stream: Box<Reading>, version: String, list: Option<Vec<PodUid>>) {
+        if let Some(line) = stream.lines.next() {
+            return self.line(&line, stream, version, list);
+        }
+        let silence = self.cluster.inner.config.watch_timeout + SILENCE_MARGIN;
+        let came = timeout(silence, stream.body.frame()).await;
+        let name = || format!("watch pods of {}", self.place);
+        let url = || self.cluster.url().to_owned();
+        let error = match came {
+            // The server's own end, by its time-out or because it cut us off as slow: nothing is lost.
+            Ok(None) => return self.ended(version, list),
+            Ok(Some(Ok(frame))) => match frame.data_ref().map(|data| stream.lines.push(data)) {
+                Some(Err(TooLong)) => self.cluster.unreadable(name(), "a line is longer than any pod".into()),
+                Some(Ok(())) | None => {
+                    self.state = State::Open { stream, version, list };
+                    return;
+                }
+            },
+            Ok(Some(Err(error))) => ClusterError::Cut { url: url(), call: name(), cause: causes(&error) },
+            Err(_) => ClusterError::TimedOut { url: url(), call: name(), after_ms: silence.as_millis() },
+        };
+        self.torn_lists += u32::from(list.is_some());
+        self.fail(error);
+        self.go_on_from(version, list);
+    }
+
+    fn line(
+        &mut self,
+        line: &[u8],
+        stream: Box<Reading>,
+        mut version: String,
+        mut list: Option<Vec<PodUid>>,
+    ) {
+        match Line::read(line) {
+            Ok(Line::Pod(pod)) => {
+                version.clone_from(&pod.metadata.resource_version);
+                if let Some(view) = self.view(*pod) {
+                    if let Some(uids) = &mut list {
+                        uids.push(view.uid.clone());
+                    }
+                    self.ready.push_back(Step::Seen(view));
+                }
+            }
+            Ok(Line::Deleted(pod)) => {
+                version.clone_from(&pod.metadata.resource_version);
+                if let Some(view) = self.view(*pod) {
+                    self.ready.push_back(Step::Deleted(view));
+                }
+            }
+            Ok(Line::Bookmark { resource_version, initial_events_end }) => {
+                version = resource_version;
+                if initial_events_end && let Some(uids) = list.take() {
+                    self.torn_lists = 0;
+                    self.ready.push_back(Step::Listed(uids));
+                }
+            }
+            Ok(Line::Error { status, message }) => {
+                let error = ClusterError::Answered {
+                    url: self.cluster.url().to_owned(),
+                    call: format!("watch pods of {}", self.place),
+                    status,
+                    message,
+                    retry_after_ms: None,
+                };
+                if status == 410 {
+                    return self.relist(error);
+                }
+                self.fail(error);
+                return self.go_on_from(version, list);
+            }
+            Err(error) => {
+                let why = format!("a line is no watch event: {error}");
+                self.fail(self.cluster.unreadable(format!("watch pods of {}", self.place), why));
+                return self.go_on_from(version, list);
+            }
+        }
+        // Something came: the next failure is the first of its row.
+        self.pause = None;
+        self.state = State::Open { stream, version, list };
+    }
+
+    fn ended(&mut self, version: String, list: Option<Vec<PodUid>>) {
+        // A server that ends each watch at once would be asked in a tight loop without this.
+        self.pause.get_or_insert(PAUSE_FIRST);
+        self.torn_lists += u32::from(list.is_some());
+        self.go_on_from(version, list);
+    }
+
+    /// A list that is not whole gives no place to go on from.
+    fn go_on_from(&mut self, version: String, list: Option<Vec<PodUid>>) {
+        if list.is_none() && !version.is_empty() {
+            self.cluster.inner.observer.watch_restarted(false);
+            self.state = State::Resume { version };
+        } else {
+            self.state = State::Begin;
+        }
+    }
+
+    fn relist(&mut self, error: ClusterError) {
+        tracing::info!(error = %error, "the watch's history is gone, listing anew");
+        self.pause.get_or_insert(PAUSE_FIRST);
+        self.state = State::Begin;
+    }
+
+    fn fail(&mut self, error: ClusterError) {
+        let longer = self.pause.map_or(PAUSE_FIRST, |p| (p * 2).min(PAUSE_LONGEST));
+        let asked = match &error {
+            ClusterError::Answered { retry_after_ms: Some(ms), .. } => Duration::from_millis(*ms),
+            _ => Duration::ZERO,
+        };
+        self.pause = Some(longer.max(asked.min(3 * PAUSE_LONGEST)));
+        let refused = matches!(error.status(), Some(403 | 404));
+        self.ready.push_back(Step::Failed { error, refused });
+        self.state = State::Begin;
+    }
+
+    /// Kept until something arrives, so that it grows over failures in a row.
+    async fn wait(&mut self) {
+        if let Some(pause) = self.pause {
+            sleep(pause).await;
+        }
+    }
+
+    fn view(&self, pod: LeanPod) -> Option<Box<PodView>> {
+        let at = pod.pod();
+        match pod.view() {
+            Ok(view) => Some(Box::new(view)),
+            Err(error) => {
+                let (NotOurs::NoPod(_) | NotOurs::Label { .. }) = &error;
+                tracing::debug!(error = %error, "pod skipped");
+                self.cluster.inner.observer.skipped_pod(&at);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `PodGenerator.construct_pod`: template, then task, then pod_override.
+
+use serde_json::{Map, Value, json};
+
+use super::error::RenderError;
+use super::labels::TaskLabels;
+use super::merge::reconcile;
+use super::model::{Class, Object};
+use super::name::pod_name;
+use super::neighbour::LABEL_EXECUTOR_DONE;
+use super::python::Py;
+use super::template::Template;
+use super::{ANNOTATION_OVERRIDE_NAME, PodSettings};
+use crate::ids::{Attempt, LaunchId, PodRef};
+use crate::pod_view::{LABEL_ATTEMPT, LABEL_INSTALLATION, LABEL_LAUNCH};
+use crate::task::{ExecutorConfig, TaskSpec};
+
+/// How a worker command begins: Airflow 2.x, and the Task SDK of 3.x.
+const COMMANDS: [&[&str]; 2] =
+    [&["airflow", "tasks", "run"], &["python", "-m", "airflow.sdk.execution_time.execute_workload"]];
+
+/// The namespace that the task's pod will be created in: that of pod_override, else the configured one. A namespace in
+/// the template never counts.
+pub fn namespace_of(settings: &PodSettings, config: &ExecutorConfig) -> String {
+    let wanted = config.pod_override.as_ref().and_then(|pod| pod.get("metadata")?.get("namespace"));
+    match wanted {
+        None | Some(Value::Null) => settings.namespace().to_owned(),
+        // Read as the Kubernetes client reads a text field: "" is no name, 5 is "5".
+        Some(value) => match Py::from(value).to_text() {
+            text if text.is_empty() => settings.namespace().to_owned(),
+            text => text,
+        },
+    }
+}
+
+/// Namespace and name of the pod of one attempt; [`render`] gives the pod these.
+pub fn pod_ref(settings: &PodSettings, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> PodRef {
+    let key = &spec.queueing.key;
+    let namespace = match &spec.executor_config {
+        Ok(config) => namespace_of(settings, config),
+        Err(_) => settings.namespace().to_owned(),
+    };
+    PodRef { namespace, name: pod_name(&key.dag_id, &key.task_id, launch, attempt) }
+}
+
+/// The pod of one attempt, as the Python executor would send it, with labels of Windlass' own.
+///
+/// `template` is the one that the task's `pod_template_file` names, else the configured one. What the API server would
+/// refuse is not looked at here but in [`check`](super::check), so that a pod can be shown that can't be created.
+///
+/// # Errors
+/// Where the Python executor fails too: an executor_config that could not be decoded, a pod_override that does not fit
+/// the Kubernetes types, a command that runs no task.
+pub fn render(
+    settings: &PodSettings,
+    template: &Template,
+    spec: &TaskSpec,
+    launch: &LaunchId,
+    attempt: Attempt,
+) -> Result<Value, RenderError> {
+    let config = spec.executor_config.as_ref().map_err(|why| RenderError::ExecutorConfig(why.clone()))?;
+    if !COMMANDS.iter().any(|begin| {
+        spec.command.len() >= begin.len() && spec.command.iter().zip(*begin).all(|(a, b)| a == b)
+    }) {
+        let begin = spec.command.iter().take(3).map(String::as_str).collect::<Vec<_>>();
+        return Err(RenderError::Command(begin.join(" ")));
+    }
+    let Some(class) = Class::named("V1Pod") else { return Ok(Value::Null) };
+    let wanted = match &config.pod_override {
+        Some(pod) => Some(class.read(&Py::from(pod)).map_err(RenderError::Override)?),
+        None => None,
+    };
+    let place = pod_ref(settings, spec, launch, attempt);
+    let own = task_pod(settings, spec, &place, wanted.as_ref());
+    let mut pod = reconcile(class, template.pod.clone(), own);
+    if let Some(wanted) = wanted {
+        pod = reconcile(class, pod, wanted);
+    }
+    sign(&mut pod, settings, place.name, launch, attempt);
+    Ok(Value::Object(pod))
+}
+
+/// What the task itself asks for: name, labels, annotations, and one container with the command.
+fn task_pod(settings: &PodSettings, spec: &TaskSpec, place: &PodRef, wanted: Option<&Object>) -> Object {
+    let key = &spec.queueing.key;
+    let worker = spec.scheduler_job_id.to_string();
+    let facts = TaskLabels {
+        dag_id: &key.dag_id,
+        task_id: &key.task_id,
+        run_id: &key.run_id,
+        try_number: spec.queueing.try_number,
+        map_index: key.map_index,
+        worker: Some(&worker),
+        airflow_version: Some(&spec.airflow_version),
+        execution_date: None,
+    };
+    let mut container = Map::new();
+    container.insert("name".into(), "base".into());
+    container.insert("args".into(), spec.command.clone().into());
+    container.insert("env".into(), json!([{"name": "AIRFLOW_IS_K8S_EXECUTOR_POD", "value": "True"}]));
+    if let Some(image) =
+        wanted_image(wanted).or(settings.kube_image.as_deref()).filter(|image| !image.is_empty())
+    {
+        container.insert("image".into(), image.into());
+    }
+    let texts = |texts: std::collections::BTreeMap<&str, String>| {
+        Value::Object(texts.into_iter().map(|(k, v)| (k.to_owned(), Value::String(v))).collect())
+    };
+    let mut metadata = Map::new();
+    metadata.insert("name".into(), place.name.clone().into());
+    metadata.insert("namespace".into(), settings.namespace().into());
+    metadata.insert("labels".into(), texts(facts.labels()));
+    metadata.insert("annotations".into(), texts(facts.annotations()));
+    let mut pod = Map::new();
+    pod.insert("metadata".into(), Value::Object(metadata));
+    pod.insert("spec".into(), json!({"containers": [container]}));
+    pod
+}
+
+/// The image of the override's first container.
+fn wanted_image(wanted: Option<&Object>) -> Option<&str> {
+    wanted?.get("spec")?.get("containers")?.get(0)?.get("image")?.as_str().filter(|image| !image.is_empty())
+}
+
+/// Sets what the override must not: the name, by which a repeated create is known, and the labels that the watch
+/// selects and reads. A name that the override asked for is kept in an annotation.
+fn sign(pod: &mut Object, settings: &PodSettings, name: String, launch: &LaunchId, attempt: Attempt) {
+    let mut metadata = take_object(pod, "metadata");
+    let mut labels = take_object(&mut metadata, "labels");
+    labels.insert(LABEL_LAUNCH.into(), launch.as_str().into());
+    labels.insert(LABEL_ATTEMPT.into(), attempt.0.to_string().into());
+    labels.insert(LABEL_INSTALLATION.into(), settings.installation.short().into());
+    if settings.hide_from_neighbours {
+        labels.insert(LABEL_EXECUTOR_DONE.into(), "True".into());
+    }
+    metadata.insert("labels".into(), Value::Object(labels));
+    let name = Value::String(name);
+    if let Some(wanted) = metadata.insert("name".into(), name.clone()).filter(|wanted| *wanted != name) {
+        let mut annotations = take_object(&mut metadata, "annotations");
+        annotations.insert(ANNOTATION_OVERRIDE_NAME.into(), wanted);
+        metadata.insert("annotations".into(), Value::Object(annotations));
+    }
+    pod.insert("metadata".into(), Value::Object(metadata));
+}
+
+fn take_object(object: &mut Object, field: &str) -> Object {
+    match object.remove(field) {
+        Some(Value::Object(inner)) => inner,
+        _ => Map::new(),
+    }
+}
+
+/// What the API server would refuse of a rendered pod, said in Airflow's words: another kind of object, a container
+/// without image.
+///
+/// # Errors
+/// Names the field and what to set.
+pub fn check(pod: &Value) -> Result<(), RenderError> {
+    let text = |field, default: &str| pod.get(field).and_then(Value::as_str).unwrap_or(default).to_owned();
+    let (kind, api_version) = (text("kind", "Pod"), text("apiVersion", "v1"));
+    if kind != "Pod" || api_version != "v1" {
+        return Err(RenderError::NotAPod { kind, api_version });
+    }
+    let spec = pod.get("spec");
+    for field in ["initContainers", "containers"] {
+        let containers = spec.and_then(|spec| spec.get(field)).and_then(Value::as_array);
+        for (at, container) in containers.into_iter().flatten().enumerate() {
+            if container.get("image").and_then(Value::as_str).is_none_or(str::is_empty) {
+                let name = container.get("name").and_then(Value::as_str);
+                let container = name.map_or_else(|| format!("{field}[{at}]"), str::to_owned);
+                return Err(RenderError::NoImage { container });
+            }
+        }
+    }
+    Ok(())
+}

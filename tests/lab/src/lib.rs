@@ -1,1 +1,17 @@
-//! (to be written)
+//! The lab: real parts for tests and the demo, on private ports and in private folders, gone when the test is gone.
+//!
+//! - [`control_plane`]: etcd, kube-apiserver and, if wanted, scheduler and controller-manager
+//! - [`postgres`]: PostgreSQL from a wheel
+//! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
+//! - [`process`]: what all of them stand on: a started process that can't be left behind
+//!
+//! Nothing is downloaded or built here but what is missing in the cache (see `windlass-lab-prepare`).
+
+pub mod control_plane;
+pub mod folder;
+pub mod ports;
+pub mod process;
+mod process_tree;
+mod watchdog;
+
+pub use windlass_lab_prepare as prepare;

@@ -1,0 +1,155 @@
+//! The virtual environment that Airflow's parts run in: the pins of `tests/lab/airflow2.lock`, plus the plugin of this
+//! repository in editable form.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache::{cache_dir, fingerprint, locked, workspace};
+use crate::long_command::run_long;
+
+/// Airflow 2.11 supports these (and 3.9, which has left support).
+const PYTHONS: [(u32, u32); 3] = [(3, 12), (3, 11), (3, 10)];
+/// Installs 190 pinned packages in seconds where pip takes minutes.
+const UV: &str = "uv==0.13.9";
+
+/// A virtual environment that is complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Venv {
+    root: PathBuf,
+}
+
+impl Venv {
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A program in it: `python`, `airflow`, `pytest`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("bin").join(name)
+    }
+
+    /// `PATH` with its programs first, as `activate` would set it.
+    pub fn path(&self) -> String {
+        let inherited = std::env::var("PATH").unwrap_or_default();
+        format!("{}:{inherited}", self.root.join("bin").display())
+    }
+}
+
+/// The pins.
+pub fn lock_file() -> PathBuf {
+    workspace().join("tests/lab/airflow2.lock")
+}
+
+/// The virtual environment, made when it is missing: half a minute to minutes, by the network.
+pub fn venv() -> Result<Venv> {
+    let (python, (major, minor)) = find_python()?;
+    let plugin = workspace().join("scheduler-bridge/python");
+    let inputs: Vec<PathBuf> =
+        [lock_file(), plugin.join("pyproject.toml")].into_iter().filter(|file| file.is_file()).collect();
+    let root = cache_dir()?.join(format!("venv-airflow2-py{major}.{minor}-{}", fingerprint(&inputs)?));
+    let venv = Venv { root };
+    if complete(&venv) {
+        return Ok(venv);
+    }
+    locked("venv", || {
+        if !complete(&venv) {
+            install(&python, &venv, &plugin)?;
+        }
+        Ok(venv)
+    })
+}
+
+/// A Python that Airflow 2.11 runs on and that can make a virtual environment. `WINDLASS_PYTHON` names one.
+pub fn find_python() -> Result<(PathBuf, (u32, u32))> {
+    if let Some(named) = std::env::var_os("WINDLASS_PYTHON").filter(|name| !name.is_empty()) {
+        let version =
+            version_of(Path::new(&named)).filter(|version| PYTHONS.contains(version)).with_context(|| {
+                format!("WINDLASS_PYTHON={} is no Python 3.10 to 3.12 with venv", named.display())
+            })?;
+        return Ok((PathBuf::from(named), version));
+    }
+    for name in ["python3", "python3.11", "python3.12", "python3.10", "python"] {
+        if let Some(version) = version_of(Path::new(name)).filter(|version| PYTHONS.contains(version)) {
+            return Ok((PathBuf::from(name), version));
+        }
+    }
+    bail!(
+        "no Python 3.10 to 3.12 with the venv module is on PATH (Airflow 2.11 needs one). Install it, for example \
+         `apt-get install python3.11 python3.11-venv`, or name one by WINDLASS_PYTHON=/path/to/python3.11"
+    )
+}
+
+/// `None` when it does not run or cannot make a virtual environment (Debian splits `ensurepip` off).
+fn version_of(python: &Path) -> Option<(u32, u32)> {
+    let code = "import ensurepip, sys, venv; print(*sys.version_info[:2])";
+    let answer =
+        Command::new(python).args(["-c", code]).output().ok().filter(|answer| answer.status.success())?;
+    let text = String::from_utf8(answer.stdout).ok()?;
+    let (major, minor) = text.trim().split_once(' ')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Written last.
+fn marker(venv: &Venv) -> PathBuf {
+    venv.root.join(".complete")
+}
+
+fn complete(venv: &Venv) -> bool {
+    marker(venv).is_file()
+}
+
+fn install(python: &Path, venv: &Venv, plugin: &Path) -> Result<()> {
+    if venv.root.exists() {
+        fs::remove_dir_all(&venv.root).with_context(|| format!("remove {}", venv.root.display()))?;
+    }
+    eprintln!("lab: making Airflow's virtual environment from tests/lab/airflow2.lock");
+    let log = venv.root.with_extension("log");
+
+    let mut make = Command::new(python);
+    make.args(["-m", "venv"]).arg(&venv.root);
+    run_long("making the virtual environment", make, &log)?;
+
+    let mut pip = Command::new(venv.program("python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", UV]);
+    run_long("installing uv", pip, &log)?;
+
+    let mut packages = uv(venv);
+    packages.arg("-r").arg(lock_file());
+    run_long("installing Airflow", packages, &log)?;
+
+    if plugin.join("pyproject.toml").is_file() {
+        let mut package = uv(venv);
+        package.args(["--no-deps", "--editable"]).arg(plugin);
+        run_long("installing windlass-airflow", package, &log)?;
+    }
+    fs::write(marker(venv), "").context("mark the virtual environment as complete")
+}
+
+fn uv(venv: &Venv) -> Command {
+    let mut uv = Command::new(venv.program("uv"));
+    uv.args(["pip", "install", "--python"]).arg(venv.program("python"));
+    uv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_python_is_no_version() {
+        assert_eq!(version_of(Path::new("no-such-python")), None);
+    }
+
+    #[test]
+    fn every_pin_is_exact() -> Result<()> {
+        let lock = fs::read_to_string(lock_file())?;
+        let loose: Vec<_> =
+            lock.lines().filter(|line| !line.starts_with('#') && !line.contains("==")).collect();
+        assert!(loose.is_empty(), "{loose:?}");
+        Ok(())
+    }
+}

@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler_bridge::{BridgeError, ClaimBatch, Store};
-use tokio::time::timeout;
-use windlass_cluster::Cluster;
-use windlass_core::cluster::CreateAnswer;
+use tokio::time::{Instant, timeout};
+use windlass_cluster::{Cluster, Namespaces};
+use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef};
 use windlass_core::pod::pod_name;
 use windlass_core::store::{QueuedTask, SaveAnswer, TermAnswer};
 use windlass_core::task::TaskSpec;
 use windlass_engine::{Answer, Ask};
 
+use crate::metrics::Metrics;
 use crate::pods::Renderer;
 
 /// Longest time for one call to the database, in milliseconds: under the lease, so that a term is not lost to a call
@@ -38,8 +39,10 @@ pub struct Edges {
     pub installation: InstallationId,
     /// Who we are in `windlass.term`.
     pub holder: String,
-    /// Namespaces whose pods are watched; empty: all.
-    pub namespaces: Vec<String>,
+    /// Namespaces whose pods are watched.
+    pub namespaces: Namespaces,
+    /// What calls took.
+    pub metrics: Arc<Metrics>,
     /// `[kubernetes_executor] delete_option_kwargs`' `grace_period_seconds`.
     pub grace_seconds: Option<u32>,
     /// Closed and delivered launches older than this are deleted.
@@ -49,6 +52,16 @@ pub struct Edges {
 impl Edges {
     /// Executes one command. `Watch` and `Exit` are the driver's own.
     pub async fn execute(&self, ask: Ask) -> Answer {
+        let began = Instant::now();
+        let call = database_call(&ask);
+        let answer = self.call(ask).await;
+        if let Some(call) = call {
+            self.metrics.database_call(call, !failed(&answer), began.elapsed());
+        }
+        answer
+    }
+
+    async fn call(&self, ask: Ask) -> Answer {
         let store = &self.store;
         match ask {
             Ask::AcquireTerm { lease_ms } => term(store.acquire_term(&self.holder, lease_ms), lease_ms).await,
@@ -97,7 +110,7 @@ impl Edges {
             Ask::DeletePod { pod, uid, resource_version } => {
                 let call = self.cluster.delete(&pod, &uid, resource_version.as_deref(), self.grace_seconds);
                 let answer = timeout(Duration::from_millis(CALL_MS), call).await;
-                Answer::Deleted(answer.unwrap_or_else(|_| windlass_core::cluster::DeleteAnswer::Failed { error: late(CALL_MS) }))
+                Answer::Deleted(answer.unwrap_or_else(|_| DeleteAnswer::Failed { error: late(CALL_MS) }))
             }
             Ask::Watch(_) | Ask::Exit => Answer::Done,
         }
@@ -107,7 +120,7 @@ impl Edges {
         let launch = LaunchId::of(&self.installation, &spec.queueing);
         let key = &spec.queueing.key;
         let name = pod_name(&key.dag_id, &key.task_id, &launch, Attempt::FIRST);
-        let pod = PodRef { namespace: self.renderer.namespace_of(&spec), name };
+        let pod = PodRef { namespace: self.renderer.place(&spec), name };
         QueuedTask { launch, spec: Arc::new(spec), pod }
     }
 
@@ -123,7 +136,7 @@ impl Edges {
             Ok(body) => body,
             Err((reason, message)) => return CreateAnswer::Refused { reason, message },
         };
-        debug_assert_eq!(body["metadata"]["name"].as_str(), Some(pod.name.as_str()));
+        debug_assert_eq!(body["metadata"]["name"].as_str(), Some(pod.name.as_str()), "the name is the launch's");
         let limit = Duration::from_millis(timeout_ms);
         let call = self.cluster.create(&body, launch, attempt, limit);
         match timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await {
@@ -132,10 +145,10 @@ impl Edges {
         }
     }
 
-    async fn get(&self, pod: &PodRef, launch: &LaunchId, attempt: Attempt) -> windlass_core::cluster::GetAnswer {
+    async fn get(&self, pod: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {
         let call = self.cluster.get(pod, launch, attempt);
         let answer = timeout(Duration::from_millis(CALL_MS), call).await;
-        answer.unwrap_or_else(|_| windlass_core::cluster::GetAnswer::Failed { error: late(CALL_MS) })
+        answer.unwrap_or_else(|_| GetAnswer::Failed { error: late(CALL_MS) })
     }
 }
 
@@ -149,7 +162,7 @@ async fn term(call: impl Future<Output = TermAnswer>, lease_ms: u64) -> Answer {
 /// Errors become a sentence: the engine counts and shows them, it does not read them.
 async fn within<T>(limit_ms: u64, call: impl Future<Output = Result<T, BridgeError>>) -> Result<T, String> {
     match timeout(Duration::from_millis(limit_ms), call).await {
-        Ok(answer) => answer.map_err(|error| crate::chain::sentence(&error)),
+        Ok(answer) => answer.map_err(|error| error.chain()),
         Err(_) => Err(late(limit_ms)),
     }
 }
@@ -158,25 +171,47 @@ fn late(limit_ms: u64) -> String {
     format!("no answer within {limit_ms} ms")
 }
 
-/// For logs.
+/// The call's name as metrics label; None for calls that are not the database's.
+fn database_call(ask: &Ask) -> Option<&'static str> {
+    match ask {
+        Ask::Create { .. } | Ask::GetPod { .. } | Ask::DeletePod { .. } | Ask::Watch(_) | Ask::Exit => None,
+        _ => Some(name_of(ask)),
+    }
+}
+
+fn failed(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Answer::Term(TermAnswer::Failed { .. })
+            | Answer::Loaded(Err(_))
+            | Answer::Intake(Err(_))
+            | Answer::Claimed(Err(_))
+            | Answer::Tasks(Err(_))
+            | Answer::Specs(Err(_))
+            | Answer::Launches(Err(_))
+            | Answer::Saved(SaveAnswer::Failed { .. })
+    )
+}
+
+/// Stable: metrics label and log field.
 pub(super) fn name_of(ask: &Ask) -> &'static str {
     match ask {
-        Ask::AcquireTerm { .. } => "acquire term",
-        Ask::RenewTerm { .. } => "renew term",
-        Ask::ReleaseTerm { .. } => "release term",
+        Ask::AcquireTerm { .. } => "acquire_term",
+        Ask::RenewTerm { .. } => "renew_term",
+        Ask::ReleaseTerm { .. } => "release_term",
         Ask::Load { .. } => "load",
         Ask::Intake { .. } => "intake",
         Ask::Claim { .. } => "claim",
-        Ask::ReadTasks(_) => "read tasks",
-        Ask::ReadSpecs(_) => "read specs",
-        Ask::FindWithdrawn { .. } => "find withdrawn",
-        Ask::FindLaunches(_) => "find launches",
+        Ask::ReadTasks(_) => "read_tasks",
+        Ask::ReadSpecs(_) => "read_specs",
+        Ask::FindWithdrawn { .. } => "find_withdrawn",
+        Ask::FindLaunches(_) => "find_launches",
         Ask::Save { .. } => "save",
-        Ask::NotePods(_) => "note pods",
+        Ask::NotePods(_) => "note_pods",
         Ask::Purge { .. } => "purge",
-        Ask::Create { .. } => "create pod",
-        Ask::GetPod { .. } => "get pod",
-        Ask::DeletePod { .. } => "delete pod",
+        Ask::Create { .. } => "create_pod",
+        Ask::GetPod { .. } => "get_pod",
+        Ask::DeletePod { .. } => "delete_pod",
         Ask::Watch(_) => "watch",
         Ask::Exit => "exit",
     }

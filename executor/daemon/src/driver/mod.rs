@@ -11,15 +11,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use execute::Edges;
-use tokio::sync::{mpsc, watch as signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 pub use wake::WakeSource;
 use windlass_core::cluster::PodEvent;
 use windlass_core::time::Millis;
 use windlass_engine::{Ask, Command, Engine, Input, Report};
 
-use crate::clock::Clock;
+use crate::clock;
+use crate::health::Health;
 
 /// Pod events that may wait for the engine before the watch itself has to.
 const POD_EVENTS_MAX: usize = 4_096;
@@ -27,80 +29,84 @@ const POD_EVENTS_MAX: usize = 4_096;
 /// A turn of the loop that takes longer is worth a warning, in milliseconds.
 const SLOW_TURN_MS: u64 = 100;
 
-/// The engine's report is published this often, in milliseconds.
+/// The engine's report is published this often, in milliseconds. It walks over all launches.
 const REPORT_MS: u64 = 1_000;
-
-/// What the loop publishes about itself.
-#[derive(Clone, Debug)]
-pub struct Pulse {
-    /// When the loop last turned.
-    pub turned: Millis,
-    /// The engine, as it stood within the last second; none before the first report.
-    pub report: Option<Report>,
-}
 
 /// The running loop.
 pub struct Driver {
     engine: Engine,
     edges: Arc<Edges>,
-    clock: Clock,
-    pulse: signal::Sender<Pulse>,
+    health: Arc<Health>,
+    next_report: Millis,
+    told: Option<String>,
 }
 
 impl Driver {
-    /// A loop over `engine`; `pulse` is told of every turn.
-    pub fn new(engine: Engine, edges: Edges, clock: Clock, pulse: signal::Sender<Pulse>) -> Self {
-        Self { engine, edges: Arc::new(edges), clock, pulse }
+    /// A loop over `engine`; `health` is told of every turn.
+    pub fn new(engine: Engine, edges: Edges, health: Arc<Health>) -> Self {
+        Self { engine, edges: Arc::new(edges), health, next_report: Millis(0), told: None }
     }
 
-    /// Runs until the engine has handed its term over after `stop` was signalled.
-    pub async fn run(mut self, wakes: Vec<WakeSource>, mut stop: signal::Receiver<bool>) {
+    /// Runs until the engine has handed its term over after `stop`.
+    pub async fn run(mut self, wakes: Vec<WakeSource>, stop: CancellationToken) {
         let (answer_in, mut answers) = mpsc::unbounded_channel();
         let (pod_in, mut pods) = mpsc::channel::<PodEvent>(POD_EVENTS_MAX);
-        let mut woken = wake::listen(wakes);
+        let mut woken = wake::listen(wakes, &self.edges.metrics);
         let mut watch = watch::Watch::new(self.edges.clone(), pod_in);
         let mut stopping = false;
-        let mut next_report = Millis(0);
         loop {
-            let now = self.clock.now();
-            let wait = self.engine.wake_at(now).since(now);
+            let now = clock::now();
+            let wait = Duration::from_millis(self.engine.wake_at(now).since(now));
             let input = tokio::select! {
                 biased;
-                changed = stop.changed(), if !stopping => {
-                    stopping = changed.is_err() || *stop.borrow();
-                    if stopping { Input::Stop } else { Input::Tick }
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    Input::Stop
                 }
                 Some(input) = answers.recv() => input,
                 Some(()) = woken.recv() => Input::Woken,
                 Some(event) = pods.recv() => Input::Pod(event),
-                () = sleep_until(Instant::now() + Duration::from_millis(wait)) => Input::Tick,
+                () = sleep_until(Instant::now() + wait) => Input::Tick,
             };
-            let began = self.clock.now();
+            let began = clock::now();
+            let timer = self.edges.metrics.loop_turn.start_timer();
             let what = name_of(&input);
             for command in self.engine.handle(began, input) {
                 match command.ask {
                     Ask::Exit => {
-                        info!("the term is handed over; nothing is under way");
+                        info!("nothing is under way and the term is given back: the end");
                         return;
                     }
                     Ask::Watch(on) => watch.set(on),
                     _ => self.execute(command, answer_in.clone()),
                 }
             }
-            let turned = self.clock.now();
-            if turned.since(began) > SLOW_TURN_MS {
-                warn!(duration_ms = turned.since(began), input = what, "a turn of the loop was slow");
+            timer.observe_duration();
+            let took = clock::now().since(began);
+            if took > SLOW_TURN_MS {
+                warn!(duration_ms = took, input = what, "a turn of the loop was slow");
             }
-            let report = (turned >= next_report).then(|| self.engine.report(turned));
-            if report.is_some() {
-                next_report = turned.plus(REPORT_MS);
-            }
-            self.pulse.send_modify(|pulse| {
-                pulse.turned = turned;
-                if report.is_some() {
-                    pulse.report = report;
-                }
-            });
+            self.publish(began);
+        }
+    }
+
+    /// Probes and metrics; a change of leadership is logged once.
+    fn publish(&mut self, now: Millis) {
+        self.health.beat(now);
+        if now < self.next_report {
+            return;
+        }
+        self.next_report = now.plus(REPORT_MS);
+        let report = self.engine.report(now);
+        self.edges.metrics.report(&report);
+        let standing = standing(&report);
+        if self.told.as_ref() != Some(&standing) {
+            info!("{standing}");
+            self.health.ready(&standing);
+            self.told = Some(standing);
+        }
+        for (source, error) in &report.counters.last_errors {
+            debug!(source, error, "last error");
         }
     }
 
@@ -112,6 +118,15 @@ impl Driver {
             // The loop has ended when nobody receives: nobody waits for the answer.
             let _ = answers.send(Input::Answer { id: command.id, answer });
         });
+    }
+}
+
+fn standing(report: &Report) -> String {
+    match (report.leading, report.epoch, &report.holder) {
+        (true, Some(epoch), _) => format!("leading (term {epoch})"),
+        (true, None, _) => "leading, and waiting for the term to be renewed".into(),
+        (false, _, Some(holder)) => format!("standby: `{holder}` leads"),
+        (false, _, None) => "standby: waiting for the database to say who leads".into(),
     }
 }
 

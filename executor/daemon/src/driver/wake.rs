@@ -2,11 +2,14 @@
 //! missing or lost; the engine polls as well, so no correctness rests on it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use scheduler_bridge::WakeListener;
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
+
+use crate::metrics::{Metrics, WAKES};
 
 /// Where wakes come from.
 pub enum WakeSource {
@@ -17,23 +20,29 @@ pub enum WakeSource {
 }
 
 /// Starts to listen. One wake is kept, more say nothing new.
-pub(super) fn listen(sources: Vec<WakeSource>) -> mpsc::Receiver<()> {
+pub(super) fn listen(sources: Vec<WakeSource>, metrics: &Arc<Metrics>) -> mpsc::Receiver<()> {
     let (wake, woken) = mpsc::channel(1);
     for source in sources {
         let wake = wake.clone();
+        let metrics = metrics.clone();
+        // Full means that a wake is waiting already: nothing is lost.
+        let woken = move |way| {
+            metrics.wakes.with_label_values(&[way]).inc();
+            let _ = wake.try_send(());
+        };
         match source {
             WakeSource::Socket(path) => {
-                tokio::spawn(from_socket(path, wake));
+                tokio::spawn(from_socket(path, woken));
             }
             WakeSource::Listen(listener) => {
-                tokio::spawn(from_database(listener, wake));
+                tokio::spawn(from_database(listener, woken));
             }
         }
     }
     woken
 }
 
-async fn from_socket(path: PathBuf, wake: mpsc::Sender<()>) {
+async fn from_socket(path: PathBuf, woken: impl Fn(&'static str)) {
     let _ = std::fs::remove_file(&path);
     let socket = match UnixDatagram::bind(&path) {
         Ok(socket) => socket,
@@ -45,17 +54,14 @@ async fn from_socket(path: PathBuf, wake: mpsc::Sender<()>) {
     info!("listening for wake-ups at {}", path.display());
     let mut datagram = [0; 16];
     while socket.recv(&mut datagram).await.is_ok() {
-        // Full means that a wake is waiting already.
-        let _ = wake.try_send(());
+        woken(WAKES[0]);
     }
 }
 
-async fn from_database(mut listener: WakeListener, wake: mpsc::Sender<()>) {
+async fn from_database(mut listener: WakeListener, woken: impl Fn(&'static str)) {
     loop {
         match listener.recv().await {
-            Ok(()) => {
-                let _ = wake.try_send(());
-            }
+            Ok(()) => woken(WAKES[1]),
             // The listener reconnects by itself; while it cannot, polling goes on.
             Err(error) => warn!("wake-ups from the database are interrupted: {error}"),
         }

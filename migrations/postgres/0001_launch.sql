@@ -13,10 +13,13 @@ CREATE TABLE windlass.installation (
 );
 INSERT INTO windlass.installation DEFAULT VALUES;
 
--- Leadership. One row. Every write transaction of a term takes it FOR SHARE WHERE epoch = its own.
+-- Leadership. One row. Every write transaction of a term takes it FOR KEY SHARE WHERE epoch = its own: a new term
+-- changes epoch, a key column (it has a unique index), and so waits for those transactions and ends the next ones;
+-- a renewal changes expires_at alone, no key, and waits for nobody. With FOR SHARE overlapping writers could keep the
+-- renewal waiting until the lease is lost.
 CREATE TABLE windlass.term (
     one_row    boolean PRIMARY KEY DEFAULT true CHECK (one_row),
-    epoch      bigint NOT NULL DEFAULT 0 CHECK (epoch >= 0),
+    epoch      bigint NOT NULL DEFAULT 0 CONSTRAINT term_epoch UNIQUE CHECK (epoch >= 0),
     holder     text,
     expires_at timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 10);
@@ -48,7 +51,7 @@ CREATE TABLE windlass.handover (
     executor   text,                                      -- task_instance.executor as the scheduler saw it
     command    text[] NOT NULL,                           -- the worker command that Airflow made
     made_at    timestamptz NOT NULL DEFAULT now()
-);
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- One row per queueing. Nobody but the current term changes it, except the columns marked (plugin).
 CREATE TABLE windlass.launch (
@@ -80,6 +83,7 @@ CREATE TABLE windlass.launch (
     withdrawn_at     timestamptz,                         -- (plugin) revoke_task: the scheduler takes the queueing back
     callback_sent_at timestamptz,                         -- (plugin) committed before a callback request is sent
     delivered_at     timestamptz,                         -- (plugin) the scheduler was seen to have taken the outcome
+    done             boolean NOT NULL GENERATED ALWAYS AS (closed_at IS NOT NULL AND delivered_at IS NOT NULL) STORED,
     CONSTRAINT launch_queueing UNIQUE (dag_id, task_id, run_id, map_index, try_number, queued_dttm),
     CONSTRAINT settled_has_outcome CHECK ((stage IN ('settled', 'closed')) = (outcome IS NOT NULL)),
     CONSTRAINT outcome_has_time CHECK ((outcome IS NULL) = (settled_at IS NULL)),
@@ -90,10 +94,13 @@ CREATE TABLE windlass.launch (
     CONSTRAINT callback_is_of_a_failure CHECK (callback_sent_at IS NULL OR outcome = 'failure')
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- What a new term loads. No index holds a column that the common updates change (stage moves within the predicate),
--- so those updates stay HOT until the launch closes.
-CREATE INDEX launch_open ON windlass.launch (launch_id) WHERE closed_at IS NULL;
+-- An update is HOT (writes no index) if no column of any index changes, predicates included. So no index names stage,
+-- attempt, pod_uid, created_at, running_at, closed_at or callback_sent_at; `done` changes once, when the later one of
+-- closed_at and delivered_at is set.
+
+-- What a new term loads, and what find_withdrawn and status look at: live rows, however many are past.
+CREATE INDEX launch_open ON windlass.launch (launch_id) WHERE NOT done;
 -- What the plugin delivers.
 CREATE INDEX launch_undelivered ON windlass.launch (scheduler_job_id) WHERE outcome IS NOT NULL AND delivered_at IS NULL;
--- Retention.
-CREATE INDEX launch_closed_at ON windlass.launch (closed_at) WHERE closed_at IS NOT NULL;
+-- Retention and recent failures. Not closed_at: it changes.
+CREATE INDEX launch_claimed_at ON windlass.launch (claimed_at);

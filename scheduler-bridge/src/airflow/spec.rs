@@ -1,0 +1,128 @@
+//! What to run: a task instance's row as a [`TaskSpec`].
+
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use windlass_core::ids::{LaunchId, Queueing};
+use windlass_core::pod::{dag_file_argument, worker_command};
+use windlass_core::task::TaskSpec;
+use windlass_core::time::UtcMicros;
+
+use super::executor_config;
+use crate::error::BridgeError;
+use crate::keys::{QueueingColumns, id_array, key_of};
+use crate::rows::{launch_id, reading};
+use crate::store::Store;
+use crate::timestamp::Timestamp;
+use crate::transaction::{Access, airflow_statement};
+
+/// What [`spec_of`] reads, of `ti` (task_instance) and [`DAG_FILE`]'s tables; `airflow_version` comes beside them.
+pub(super) const SPEC_COLUMNS: &str = "ti.dag_id, ti.task_id, ti.run_id, ti.map_index,
+    coalesce(ti.try_number, 0) AS try_number, ti.queued_dttm, coalesce(ti.queue, 'default') AS queue, ti.pool,
+    coalesce(ti.priority_weight, 1) AS priority_weight, coalesce(ti.queued_by_job_id, 0)::int8 AS scheduler_job_id,
+    ti.executor_config, CASE WHEN d.is_subdag THEN root.fileloc ELSE d.fileloc END AS fileloc";
+
+/// `TaskInstance._command_as_list` takes the file of the DAG, for a SubDAG (2.x still has them) that of its parent.
+pub(super) const DAG_FILE: &str = "
+    LEFT JOIN {airflow}dag d ON d.dag_id = ti.dag_id
+    LEFT JOIN {airflow}dag root ON d.is_subdag AND root.dag_id = d.root_dag_id";
+
+/// The version that the scheduler of the row registered; if it never did (it is being adopted), that of the last one
+/// that did.
+const VERSION: &str = "coalesce(s.airflow_version,
+    (SELECT airflow_version FROM windlass.scheduler ORDER BY seen_at DESC LIMIT 1), '') AS airflow_version";
+
+const READ: &str = "
+    SELECT q.launch_id, {spec}, {version}
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[], $6::timestamptz[], $7::text[])
+        AS q (dag_id, task_id, run_id, map_index, try_number, queued_dttm, launch_id)
+    JOIN {airflow}task_instance ti
+        ON ti.dag_id = q.dag_id AND ti.task_id = q.task_id AND ti.run_id = q.run_id AND ti.map_index = q.map_index
+    LEFT JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id
+    {dag_file}
+    WHERE ti.state = 'queued' AND ti.try_number = q.try_number AND ti.queued_dttm = q.queued_dttm";
+
+const ANY_STATE: &str = "
+    SELECT {spec}, {version}
+    FROM {airflow}task_instance ti
+    LEFT JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id
+    {dag_file}
+    WHERE ti.dag_id = $1 AND ti.task_id = $2 AND ti.run_id = $3 AND ti.map_index = $4";
+
+impl Store {
+    /// What to run, for each launch whose row is still this queueing in `queued`; None for the others.
+    pub async fn read_specs(
+        &self,
+        launches: &[(LaunchId, Queueing)],
+    ) -> Result<Vec<(LaunchId, Option<TaskSpec>)>, BridgeError> {
+        let mut tx = self.begin(Access::Read, "read queued task instances").await?;
+        let keys = QueueingColumns::of(launches.iter().map(|(_, queueing)| queueing));
+        let query = keys
+            .bind(airflow_statement(self.spec_sql(READ)))
+            .bind(id_array(launches.iter().map(|(launch, _)| launch)));
+        let rows = tx.rows(query).await?;
+        tx.commit().await?;
+        let mut specs = std::collections::BTreeMap::new();
+        for row in &rows {
+            specs.insert(launch_id(row)?, self.spec_of(row, None)?);
+        }
+        Ok(launches.iter().map(|(launch, _)| (launch.clone(), specs.remove(launch))).collect())
+    }
+
+    /// What would be run for a task instance as it is now, whatever its state (`windlass render pod`). A row that was
+    /// never queued counts as queued in 1970.
+    pub async fn task_for_render(
+        &self,
+        dag_id: &str,
+        task_id: &str,
+        run_id: &str,
+        map_index: i32,
+    ) -> Result<Option<TaskSpec>, BridgeError> {
+        let mut tx = self.begin(Access::Read, "read a task instance").await?;
+        let query = airflow_statement(self.spec_sql(ANY_STATE))
+            .bind(dag_id.to_owned())
+            .bind(task_id.to_owned())
+            .bind(run_id.to_owned())
+            .bind(map_index);
+        let rows = tx.rows(query).await?;
+        tx.commit().await?;
+        rows.first().map(|row| self.spec_of(row, None)).transpose()
+    }
+
+    /// Fills a template in that has `{spec}`, `{version}` and `{dag_file}`.
+    pub(super) fn spec_sql(&self, template: &'static str) -> String {
+        let with_dag = template.replace("{dag_file}", &self.airflow_sql(DAG_FILE));
+        let filled = with_dag.replace("{spec}", SPEC_COLUMNS).replace("{version}", VERSION);
+        filled.replace("{airflow}", &self.airflow_sql("{airflow}"))
+    }
+
+    /// Reads a row. `command` is the one that Airflow handed over; otherwise it is rebuilt as Airflow builds it.
+    pub(super) fn spec_of(&self, row: &PgRow, command: Option<Vec<String>>) -> Result<TaskSpec, BridgeError> {
+        self.decode_spec(row, command).map_err(reading)
+    }
+
+    fn decode_spec(&self, row: &PgRow, command: Option<Vec<String>>) -> Result<TaskSpec, sqlx::Error> {
+        let key = key_of(row)?;
+        let queued: Option<Timestamp> = row.try_get("queued_dttm")?;
+        let fileloc: Option<String> = row.try_get("fileloc")?;
+        let pickled: Option<Vec<u8>> = row.try_get("executor_config")?;
+        let command = command.unwrap_or_else(|| {
+            let file = fileloc.map(|file| dag_file_argument(&file, &self.settings().dags_folder));
+            worker_command(&key, file.as_deref())
+        });
+        Ok(TaskSpec {
+            queueing: Queueing {
+                key,
+                try_number: row.try_get("try_number")?,
+                queued_at: queued.map_or(UtcMicros(0), |time| time.0),
+            },
+            queue: row.try_get("queue")?,
+            pool: row.try_get("pool")?,
+            priority_weight: row.try_get("priority_weight")?,
+            scheduler_job_id: row.try_get("scheduler_job_id")?,
+            airflow_version: row.try_get("airflow_version")?,
+            command,
+            // One task's bad pickle is that task's failure, not the batch's (I8).
+            executor_config: executor_config::decode(pickled.as_deref()).map_err(|error| error.to_string()),
+        })
+    }
+}

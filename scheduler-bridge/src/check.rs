@@ -1,0 +1,156 @@
+//! What must hold before the daemon works: a primary, an Airflow that is known, a schema of the right version, and every
+//! privilege that a later statement needs.
+
+use sqlx::Row;
+use windlass_migrations::{newest, postgres};
+
+use crate::airflow::revision;
+use crate::error::BridgeError;
+use crate::store::Store;
+use crate::transaction::{Access, Transaction, airflow_statement, statement};
+
+/// What a good check found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// Airflow's Alembic revision.
+    pub airflow_revision: String,
+    /// The releases of Airflow that have it.
+    pub airflow_releases: &'static str,
+    /// Newest applied migration of the schema `windlass`.
+    pub schema_version: i64,
+    /// PostgreSQL's version as `server_version` says it.
+    pub postgres_version: String,
+    /// The role that we are.
+    pub role: String,
+}
+
+/// From the catalogue, which everybody may read, whatever the grants. $1: Airflow's schema, empty: by search_path.
+const SERVER: &str = "
+    SELECT pg_is_in_recovery() AS replica, current_setting('server_version') AS version, current_user::text AS role,
+        EXISTS (
+            SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relname = 'alembic_version'
+                AND CASE WHEN $1 = '' THEN pg_table_is_visible(c.oid) ELSE n.nspname = $1 END
+        ) AS has_airflow,
+        EXISTS (
+            SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relname = 'schema_migrations' AND n.nspname = 'windlass'
+        ) AS has_windlass";
+
+const APPLIED: &str = "SELECT coalesce(max(version), 0) FROM windlass.schema_migrations WHERE success";
+
+struct Server {
+    replica: bool,
+    version: String,
+    role: String,
+    has_airflow: bool,
+    has_windlass: bool,
+}
+
+impl Store {
+    /// Looks at everything that the work stands on; the first thing that is wrong is the error.
+    pub async fn check(&self) -> Result<Checked, BridgeError> {
+        let mut tx = self.begin(Access::Read, "be checked").await?;
+        let checked = self.check_in(&mut tx).await;
+        match &checked {
+            Ok(_) => tx.commit().await?,
+            Err(_) => tx.rollback().await,
+        }
+        checked
+    }
+
+    async fn check_in(&self, tx: &mut Transaction) -> Result<Checked, BridgeError> {
+        let schema = self.config().airflow_schema().unwrap_or_default().to_owned();
+        let rows = tx.rows(statement(SERVER).bind(schema)).await?;
+        let row = rows.first().ok_or_else(|| tx.decoding(sqlx::Error::RowNotFound))?;
+        let server = server_of(row).map_err(|e| tx.decoding(e))?;
+        if server.replica {
+            return Err(BridgeError::ReadOnly { address: self.config().address().to_owned() });
+        }
+        if !server.has_airflow {
+            return Err(BridgeError::NoAirflow { place: self.airflow_place() });
+        }
+        let role = server.role;
+        let missing = self.missing_grants(tx, &role).await?;
+        let lacks =
+            |table: &str| missing.iter().any(|grant| grant.contains(table) || grant.contains("USAGE"));
+        let denied = || BridgeError::MissingGrants { role: role.clone(), grants: missing.clone() };
+        if lacks("alembic_version") {
+            return Err(denied());
+        }
+        let airflow_revision = self.airflow_revision(tx).await?;
+        let Some(airflow_releases) = revision::releases(&airflow_revision) else {
+            return Err(BridgeError::UnknownRevision { found: airflow_revision, known: revision::known() });
+        };
+        if !server.has_windlass {
+            return Err(BridgeError::SchemaMissing);
+        }
+        if lacks("schema_migrations") {
+            return Err(denied());
+        }
+        let schema_version: i64 = tx.scalar(statement(APPLIED)).await?;
+        version_fits(schema_version, newest(&postgres()))?;
+        if !missing.is_empty() {
+            return Err(denied());
+        }
+        Ok(Checked {
+            airflow_revision,
+            airflow_releases,
+            schema_version,
+            postgres_version: server.version,
+            role,
+        })
+    }
+
+    async fn airflow_revision(&self, tx: &mut Transaction) -> Result<String, BridgeError> {
+        let mut heads: Vec<String> = Vec::new();
+        for row in tx.rows(airflow_statement(self.airflow_sql(revision::READ))).await? {
+            heads.push(row.try_get(0).map_err(|e| tx.decoding(e))?);
+        }
+        if heads.is_empty() {
+            Err(BridgeError::NoAirflow { place: self.airflow_place() })
+        } else {
+            Ok(heads.join("+"))
+        }
+    }
+
+    fn airflow_place(&self) -> String {
+        match self.config().airflow_schema() {
+            Some(schema) => format!("schema `{schema}` of {}", self.config().address()),
+            None => format!("the search_path of {}", self.config().address()),
+        }
+    }
+}
+
+/// Whether this binary can work on that version of the schema.
+pub(crate) fn version_fits(found: i64, known: i64) -> Result<(), BridgeError> {
+    match found {
+        0 => Err(BridgeError::SchemaMissing),
+        found if found < known => Err(BridgeError::SchemaOlder { found, needed: known }),
+        found if found > known => Err(BridgeError::SchemaNewer { found, known }),
+        _ => Ok(()),
+    }
+}
+
+fn server_of(row: &sqlx::postgres::PgRow) -> Result<Server, sqlx::Error> {
+    Ok(Server {
+        replica: row.try_get("replica")?,
+        version: row.try_get("version")?,
+        role: row.try_get("role")?,
+        has_airflow: row.try_get("has_airflow")?,
+        has_windlass: row.try_get("has_windlass")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_must_be_of_the_very_version() {
+        assert!(version_fits(3, 3).is_ok());
+        assert!(matches!(version_fits(0, 3), Err(BridgeError::SchemaMissing)));
+        assert!(matches!(version_fits(2, 3), Err(BridgeError::SchemaOlder { found: 2, needed: 3 })));
+        assert!(matches!(version_fits(4, 3), Err(BridgeError::SchemaNewer { found: 4, known: 3 })));
+    }
+}

@@ -1,0 +1,169 @@
+//! The door to the database: one small pool, and what every call needs to know.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use windlass_core::ids::InstallationId;
+
+use crate::config::DatabaseConfig;
+use crate::error::BridgeError;
+use crate::transaction::{Access, statement};
+
+/// What the bridge has to be told besides the connection string.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// Connections in all, at least 2: one is kept for the term, so that a renewal never queues behind other work.
+    pub max_connections: u32,
+    /// Bound of a transaction, by our clock and by the database's (`statement_timeout`,
+    /// `idle_in_transaction_session_timeout`): below the lease of the term, so that no write outlives its term for long.
+    pub call_timeout: Duration,
+    /// Bound of a wait for somebody else's row lock (`lock_timeout`).
+    pub lock_timeout: Duration,
+    /// `[core] dags_folder`: DAG files below it are named relative to it in the worker's command.
+    pub dags_folder: String,
+    /// Between two heartbeats of a LocalTaskJob; see [`worker_heartbeat`].
+    pub worker_heartbeat: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 5,
+            call_timeout: Duration::from_secs(5),
+            lock_timeout: Duration::from_secs(2),
+            dags_folder: "/opt/airflow/dags".into(),
+            worker_heartbeat: worker_heartbeat(5.0, 0, 300),
+        }
+    }
+}
+
+/// How often a LocalTaskJob of 2.10 and 2.11 writes `job.latest_heartbeat`. It wakes when its child ends or after the
+/// smaller one of its heart rate (`[scheduler] job_heartbeat_sec`) and its limit (`local_task_job_heartbeat_sec`, or
+/// `scheduler_zombie_task_threshold` where that is below 1), and then always writes.
+pub fn worker_heartbeat(
+    job_heartbeat_sec: f64,
+    local_task_job_heartbeat_sec: i64,
+    zombie_threshold: i64,
+) -> Duration {
+    let limit =
+        if local_task_job_heartbeat_sec < 1 { zombie_threshold } else { local_task_job_heartbeat_sec };
+    Duration::from_secs_f64(job_heartbeat_sec.min(limit as f64).max(0.1))
+}
+
+/// Windlass's and Airflow's rows. Cheap to clone; all clones share one pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    pool: PgPool,
+    term_pool: PgPool,
+    config: DatabaseConfig,
+    settings: StoreSettings,
+    /// `"schema".` or nothing: what stands in the place of `{airflow}` in the statements.
+    airflow: String,
+}
+
+impl Store {
+    /// Opens the pool and one connection in it. Looks at nothing yet: see [`Store::check`].
+    pub async fn connect(config: DatabaseConfig, settings: StoreSettings) -> Result<Self, BridgeError> {
+        let pool = lazy_pool(&config, settings.max_connections.saturating_sub(1).max(1));
+        let term_pool = lazy_pool(&config, 1);
+        let airflow = config.airflow_schema().map(|s| format!("{}.", quoted(s))).unwrap_or_default();
+        let store = Self { inner: Arc::new(Inner { pool, term_pool, config, settings, airflow }) };
+        store.open_one().await?;
+        Ok(store)
+    }
+
+    /// Opens a connection outside of the pool first: the pool would answer a wrong password with "timed out".
+    async fn open_one(&self) -> Result<(), BridgeError> {
+        use sqlx::{ConnectOptions, Connection};
+        let config = self.config();
+        let opening = tokio::time::timeout(config.connect_timeout(), config.options().connect());
+        let source = match opening.await {
+            Ok(Ok(connection)) => {
+                // Its end says nothing about the database.
+                let _ = connection.close().await;
+                return Ok(());
+            }
+            Ok(Err(source)) => source,
+            Err(_) => sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut)),
+        };
+        Err(BridgeError::of_connect(config.address(), config.user(), source))
+    }
+
+    /// Identity of this `windlass` schema: part of every launch id.
+    pub async fn installation(&self) -> Result<InstallationId, BridgeError> {
+        let mut tx = self.begin(Access::Read, "read the installation's id").await?;
+        let id: String = tx.scalar(statement("SELECT id::text FROM windlass.installation")).await?;
+        tx.commit().await?;
+        Ok(InstallationId(id))
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.inner.pool.close().await;
+        self.inner.term_pool.close().await;
+    }
+
+    /// Where we are connected to.
+    pub fn config(&self) -> &DatabaseConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn settings(&self) -> &StoreSettings {
+        &self.inner.settings
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    pub(crate) fn term_pool(&self) -> &PgPool {
+        &self.inner.term_pool
+    }
+
+    /// The statement with Airflow's tables in their schema.
+    pub(crate) fn airflow_sql(&self, template: &'static str) -> String {
+        template.replace("{airflow}", &self.inner.airflow)
+    }
+}
+
+fn lazy_pool(config: &DatabaseConfig, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(config.connect_timeout())
+        // A failover or a changed password must not be noticed only when the last old connection dies.
+        .max_lifetime(Duration::from_secs(600))
+        .idle_timeout(Duration::from_secs(60))
+        // The opening statement of every transaction is the test: one round trip less.
+        .test_before_acquire(false)
+        .connect_lazy_with(config.options().clone())
+}
+
+/// As an SQL identifier.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_beats_as_often_as_the_smaller_setting_says() {
+        assert_eq!(worker_heartbeat(5.0, 0, 300), Duration::from_secs(5));
+        assert_eq!(worker_heartbeat(5.0, 2, 300), Duration::from_secs(2));
+        assert_eq!(worker_heartbeat(30.0, 0, 10), Duration::from_secs(10));
+        assert_eq!(worker_heartbeat(0.5, 60, 300), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_schema_name_is_quoted() {
+        assert_eq!(quoted("air\"flow"), "\"air\"\"flow\"");
+    }
+}

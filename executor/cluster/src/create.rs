@@ -30,6 +30,7 @@ const REMEDY_NAMESPACE: &str = "create the namespace and its Role (deploy/rbac),
      `[kubernetes_executor] namespace` or `pod_override`";
 const REMEDY_ACCOUNT: &str =
     "create the service account, or name another in the pod template, `pod_override` or the identity rules";
+const REMEDY_SIZE: &str = "make the pod smaller: its template, `pod_override` or executor_config";
 const REMEDY_RBAC: &str = "give Windlass's service account the Role of deploy/rbac in this namespace";
 
 /// Reads an answer to the create of `launch`'s pod. Pure: status, `Retry-After` in milliseconds, body.
@@ -55,7 +56,10 @@ pub fn classify_create(
         return CreateVerdict::Answer(CreateAnswer::TooManyRequests { retry_after_ms });
     }
     if status == 413 {
-        return refused(words(body), "make the pod smaller: its template, `pod_override` or executor_config");
+        // The API server says this one without a body.
+        let said =
+            if body.is_empty() { "the pod is larger than the API server takes".into() } else { words(body) };
+        return refused(said, REMEDY_SIZE);
     }
     let Some(said) = ApiStatus::read(body) else { return unknown(status, words(body)) };
     match status {
@@ -68,10 +72,8 @@ pub fn classify_create(
         400 | 402 | 405..=407 | 410..=499 => {
             refused(said.message, "correct the pod template or `pod_override`")
         }
-        // etcd's limit comes as a 500 (`rpc error: ... request is too large`), and asking again cannot help.
-        500 if said.message.contains("request is too large") => {
-            refused(said.message, "make the pod smaller: its template, `pod_override` or executor_config")
-        }
+        // etcd's limit comes as a 500, and asking again cannot help.
+        500 if said.message.contains("request is too large") => refused(said.message, REMEDY_SIZE),
         // 401: our credentials, not the pod. 408, 5xx: also a webhook that cannot be reached
         // (`failed calling webhook`), after which nothing exists; a GET will tell.
         _ => unknown(status, said.message),

@@ -61,6 +61,11 @@ pub(super) enum Line {
         status: u16,
         message: String,
     },
+    /// A pod whose JSON is not what it should be. The watch goes on behind it, or it would stop at it for ever.
+    Unreadable {
+        resource_version: String,
+        why: String,
+    },
 }
 
 #[derive(Deserialize)]
@@ -102,8 +107,8 @@ impl Line {
         let raw: Raw<'_> = serde_json::from_slice(line)?;
         let object = raw.object.get();
         match raw.r#type {
-            "ADDED" | "MODIFIED" => Ok(Self::Pod(serde_json::from_str(object)?)),
-            "DELETED" => Ok(Self::Deleted(serde_json::from_str(object)?)),
+            "ADDED" | "MODIFIED" => Self::pod(object, Self::Pod),
+            "DELETED" => Self::pod(object, Self::Deleted),
             "BOOKMARK" => {
                 let mark: Mark = serde_json::from_str(object)?;
                 let end = mark.metadata.annotations.and_then(|a| a.initial_events_end);
@@ -115,6 +120,21 @@ impl Line {
                 let said: Said = serde_json::from_str(object).unwrap_or_default();
                 let message = format!("watch event {other}: {}", said.message);
                 Ok(Self::Error { status: said.code, message })
+            }
+        }
+    }
+}
+
+impl Line {
+    fn pod(object: &str, line: fn(Box<LeanPod>) -> Self) -> Result<Self, serde_json::Error> {
+        match serde_json::from_str(object) {
+            Ok(pod) => Ok(line(Box::new(pod))),
+            Err(error) => {
+                let mark: Mark = serde_json::from_str(object)?;
+                Ok(Self::Unreadable {
+                    resource_version: mark.metadata.resource_version,
+                    why: error.to_string(),
+                })
             }
         }
     }

@@ -8,13 +8,14 @@ use http::Method;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
-use windlass_core::ids::PodUid;
+use windlass_core::ids::{PodRef, PodUid};
 use windlass_core::pod_view::PodView;
 
 use super::lines::{Line, Lines, TooLong};
 use crate::error::{ClusterError, causes};
-use crate::lean::{LeanPod, NotOurs};
+use crate::lean::LeanPod;
 use crate::observe::Verb;
 use crate::transport::{Call, Cluster};
 
@@ -73,10 +74,11 @@ pub(super) struct NamespaceWatch {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct Page<'a> {
     #[serde(default)]
     metadata: PageMeta,
-    items: Option<Vec<LeanPod>>,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -172,12 +174,19 @@ impl NamespaceWatch {
                 return;
             }
         };
-        let page: Page = match serde_json::from_slice(&answer.body) {
+        let page: Page<'_> = match serde_json::from_slice(&answer.body) {
             Ok(page) => page,
             Err(error) => return self.fail(self.cluster.unreadable(name, error.to_string())),
         };
         self.pause = None;
-        for pod in page.items.into_iter().flatten() {
+        for item in page.items.into_iter().flatten() {
+            let pod = match serde_json::from_str(item.get()) {
+                Ok(pod) => pod,
+                Err(error) => {
+                    self.skip(&LeanPod::default().pod(), &error.to_string());
+                    continue;
+                }
+            };
             if let Some(view) = self.view(pod) {
                 uids.push(view.uid.clone());
                 self.ready.push_back(Step::Seen(view));
@@ -275,6 +284,10 @@ impl NamespaceWatch {
                     self.ready.push_back(Step::Listed(uids));
                 }
             }
+            Ok(Line::Unreadable { resource_version, why }) => {
+                version = resource_version;
+                self.skip(&LeanPod::default().pod(), &why);
+            }
             Ok(Line::Error { status, message }) => {
                 let error = ClusterError::Answered {
                     url: self.cluster.url().to_owned(),
@@ -347,11 +360,14 @@ impl NamespaceWatch {
         match pod.view() {
             Ok(view) => Some(Box::new(view)),
             Err(error) => {
-                let (NotOurs::NoPod(_) | NotOurs::Label { .. }) = &error;
-                tracing::debug!(error = %error, "pod skipped");
-                self.cluster.inner.observer.skipped_pod(&at);
+                self.skip(&at, &error.to_string());
                 None
             }
         }
+    }
+
+    fn skip(&self, at: &PodRef, why: &str) {
+        tracing::debug!(pod = %at, why, "pod skipped");
+        self.cluster.inner.observer.skipped_pod(at);
     }
 }

@@ -7,6 +7,8 @@
 //!
 //! Nothing is downloaded or built here but what is missing in the cache (see `windlass-lab-prepare`).
 
+pub mod airflow;
+pub mod binaries;
 pub mod control_plane;
 pub mod folder;
 pub mod ports;

@@ -1,0 +1,126 @@
+"""An outcome of a launch beside the row of its task instance, and what is to be done with the two. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow.models.taskinstancekey import TaskInstanceKey
+
+from windlass_airflow.config import INFO_MAX_CHARACTERS, UNREPORTED_END_SECONDS
+from windlass_airflow.database import LIVE_STATES
+from windlass_airflow.reasons import HINTS
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+NAME_SUFFIX_CHARACTERS = 8
+"""A pod's name ends in 8 characters of the launch's and attempt's hash; what comes before is the task's."""
+
+
+class Settled(NamedTuple):
+    """An undelivered outcome joined with its task instance (columns of the delivery query, in its order)."""
+
+    launch_id: str
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int
+    try_number: int
+    queued_dttm: datetime
+    namespace: str
+    pod_name: str
+    outcome: str
+    reason: str | None
+    message: str | None
+    exit_code: int | None
+    callback_sent: bool
+    settled_seconds: float
+    """Seconds since it was settled, by the database's clock."""
+    ti_state: str | None
+    ti_try_number: int | None
+    ti_queued_dttm: datetime | None
+    ti_queued_by_job_id: int | None
+    ti_hostname: str | None
+    ti_job_id: int | None
+    worker_running: bool
+    """Its LocalTaskJob is in state `running` (it may be dead all the same)."""
+    worker_silent: bool
+    """There is no LocalTaskJob, or it has ended or missed two heartbeats."""
+    run_over: bool
+    """The DAG run has finished, or is gone."""
+
+    @property
+    def key(self) -> TaskInstanceKey:
+        """Airflow's key, with the try."""
+        return TaskInstanceKey(self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the task instance still stands where this queueing put it."""
+        return (
+            self.ti_state in LIVE_STATES
+            and self.ti_try_number == self.try_number
+            and self.ti_queued_dttm == self.queued_dttm
+        )
+
+    @property
+    def sentence(self) -> str:
+        """Reason and message on one line, short enough for an event's info."""
+        reason, message = self.reason, self.message
+        if self.outcome == "success":
+            reason = "WorkerDidNotStart" if self.ti_state == "queued" else "WorkerExited"
+            message = f"pod {self.pod_name} ended well, but the task is still {self.ti_state}"
+        line = " ".join(f"{reason}: {message or 'no message'}".split())
+        return line if len(line) <= INFO_MAX_CHARACTERS else line[: INFO_MAX_CHARACTERS - 3] + "..."
+
+    @property
+    def log_text(self) -> str:
+        """For Airflow's log table: all that is known, and what to do about it."""
+        message = self.message if self.outcome != "success" else None
+        lines = [f"{self.reason}: {message}" if message else self.sentence]
+        if hint := HINTS.get(self.reason or ""):
+            lines.append(f"What to do: {hint}.")
+        exit_code = "" if self.exit_code is None else f", exit code {self.exit_code}"
+        lines.append(f"Pod {self.namespace}/{self.pod_name}{exit_code}, launch {self.launch_id}.")
+        return "\n".join(lines)
+
+
+class Verdict(Enum):
+    """What a delivery pass does with an outcome."""
+
+    CLOSE = "nothing (more) to tell Airflow: mark it delivered, free the slot"
+    FAIL_QUEUED = "the task never began: fail or retry it"
+    FAIL_RUNNING = "the task's worker died: fail or retry it"
+    WAIT = "not now"
+
+
+def judge(settled: Settled) -> Verdict:
+    """Decide by DESIGN's rules for a pod's end and for late outcomes (I3, I6)."""
+    if settled.run_over or not settled.is_live:
+        return Verdict.CLOSE
+    if settled.callback_sent:
+        return Verdict.WAIT  # the DAG processor has it; a second request would run the callbacks twice
+    if settled.outcome in ("superseded", "withdrawn"):
+        return Verdict.CLOSE
+    if settled.outcome == "success" and settled.settled_seconds < UNREPORTED_END_SECONDS:
+        return Verdict.WAIT
+    if settled.ti_state == "queued":
+        return Verdict.FAIL_QUEUED
+    return Verdict.FAIL_RUNNING if runs_in(settled) else Verdict.WAIT
+
+
+def runs_in(settled: Settled) -> bool:
+    """Whether the pod that ended is the one that runs the task (I6).
+
+    The worker writes its host's name when it starts the task: in a pod that is the pod's name, perhaps with a
+    domain. Another pod of the same task has the same name up to the suffix. Any other name (hostname_callable, host
+    network) says nothing: then the worker must have missed two heartbeats.
+    """
+    host = (settled.ti_hostname or "").split(".", 1)[0]
+    if host == settled.pod_name:
+        return True
+    cut = len(settled.pod_name) - NAME_SUFFIX_CHARACTERS
+    if len(host) == len(settled.pod_name) and host[:cut] == settled.pod_name[:cut]:
+        return False
+    return settled.worker_silent

@@ -1,2 +1,5 @@
-//! (to be written)
-fn main() {}
+//! The binary `windlass`.
+
+fn main() -> std::process::ExitCode {
+    windlass::cli::main()
+}

@@ -1,0 +1,24 @@
+//! windlass: the daemon. Command line, configuration, metrics, probes, and the driver that executes what the engine
+//! decides. Nothing is decided here.
+//!
+//! `cli` is where it begins; `config` what it is told; `run` and `driver` the daemon itself; `pods` makes pods from
+//! templates; `health`, `metrics`, `logging` what it says of itself; `status`, `show`, `render`, `migrate`, `docs` the
+//! other commands.
+
+pub mod chain;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod docs;
+pub mod driver;
+pub mod health;
+pub mod holder;
+pub mod logging;
+pub mod metrics;
+pub mod migrate;
+pub mod pods;
+pub mod render;
+pub mod run;
+pub mod show;
+pub mod status;
+pub mod yaml;

@@ -1,1 +1,39 @@
-//! (to be written)
+//! windlass-sim: the production core and engine in a simulated world, checked against the specification.
+//!
+//! One seed decides a whole run: the tasks, the daemons and their clocks, the mixture of faults, and each delay. The
+//! world is played as discrete events; `windlass-engine` is driven as the daemon's driver drives it, one engine per
+//! daemon. `check` knows the invariants by their numbers in the design and nothing of how the engine decides. After
+//! a time of faults everything heals, and then everything must come to its end.
+//!
+//! What simulation cannot show (SQL isolation, real API priority and fairness, HTTP pools, the kubelet's order) is
+//! for the tests on real servers.
+
+mod agenda;
+mod api_calls;
+mod check;
+mod clock;
+mod cluster;
+mod daemon;
+mod database;
+mod faults;
+mod kubelet;
+mod mischief;
+mod rng;
+mod scheduler;
+mod search;
+mod store_calls;
+mod trace;
+mod watch;
+mod worker;
+mod world;
+
+pub use check::Broken;
+pub use faults::Plant;
+pub use search::{Found, replay_command, search, story};
+pub use trace::Line;
+pub use world::Run;
+
+/// Plays one seed. `trace`: tell the story too.
+pub fn run(seed: u64, plant: Option<Plant>, trace: bool) -> Run {
+    world::World::new(seed, plant, trace).run()
+}

@@ -1,0 +1,211 @@
+//! Calls of the daemons to the API server: they land or not, late or at once, and their answers may be lost.
+
+use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use windlass_core::ids::{Attempt, LaunchId, PodRef};
+use windlass_core::outcome::Reason;
+use windlass_engine::{Answer, Ask};
+
+use crate::agenda::{CreateCall, DeleteCall, Event, Sender};
+use crate::cluster::Deleted;
+use crate::faults::Plant;
+use crate::store_calls::failed;
+use crate::world::World;
+
+/// The driver's deadline for a GET or a DELETE in milliseconds.
+const DEADLINE_MS: u64 = 5_000;
+/// A create is waited for this much longer than its server-side timeout.
+const CREATE_GRACE_MS: u64 = 500;
+
+/// When a call lands, and when its answer is back after that; None: the answer is lost.
+struct Way {
+    lands_in: u64,
+    answer_in: Option<u64>,
+}
+
+impl World {
+    /// `within`: the call lands in this time or never. Tells the sender itself where it loses the answer.
+    fn way(&mut self, sender: Sender, within: u64, deadline: u64, lost: Answer) -> Way {
+        let slow = self.rng.chance(self.faults.api_slow);
+        let usual = if slow { within } else { 30.min(within) };
+        let lands_in = self.rng.delay(1, usual, usual).min(within);
+        let back = self.rng.delay(1, 10, 100);
+        if self.rng.chance(self.faults.api_late) {
+            // The connection is cut at once, and a proxy or the server's queue still holds the request.
+            let cut_in = self.rng.between(1, 50);
+            self.answer_in(sender, cut_in, lost);
+            return Way { lands_in: self.rng.between(1, within), answer_in: None };
+        }
+        if self.rng.chance(self.faults.api_lost) || lands_in + back > deadline {
+            self.answer_in(sender, deadline, lost);
+            return Way { lands_in, answer_in: None };
+        }
+        Way { lands_in, answer_in: Some(back) }
+    }
+
+    /// A refusal before anything was done, if this call meets one.
+    fn refusal(&mut self) -> Option<CreateAnswer> {
+        if self.cluster.away_until > self.now || self.rng.chance(self.faults.api_error) {
+            return Some(CreateAnswer::Unknown { error: "503".into() });
+        }
+        if self.rng.chance(self.faults.api_429) {
+            let retry_after_ms = (self.rng.below(2) == 0).then(|| self.rng.between(1, 4) * 1_000);
+            return Some(CreateAnswer::TooManyRequests { retry_after_ms });
+        }
+        None
+    }
+
+    pub(crate) fn send_create(&mut self, sender: Sender, ask: Ask) {
+        let lost = failed(&ask);
+        let Ask::Create { launch, attempt, mut pod, timeout_ms, .. } = ask else { return };
+        let Some(task) = self.task_of_launch.get(&launch).copied() else { return };
+        let row = self.db.launches.get(&launch);
+        self.check.create_begins(self.now, task, row, attempt);
+        let daemon = &self.daemons[sender.daemon];
+        let term = &self.db.term;
+        let in_term = term.holder.as_deref() == Some(&daemon.holder)
+            && term.epoch == daemon.epoch
+            && self.now + timeout_ms <= term.expires;
+        self.check.create_in_term(self.now, task, in_term);
+        self.say(Some(task), || format!("daemon {} creates {pod} (attempt {})", sender.daemon, attempt.0));
+        if let Some(answer) = self.refusal() {
+            let wait = self.rng.delay(1, 20, 500);
+            return self.answer_in(sender, wait, Answer::Created(answer));
+        }
+        if self.plant == Some(Plant::RandomPodNames) {
+            pod.name = format!("{}-{}", pod.name, self.rng.next());
+        }
+        let way = self.way(sender, timeout_ms, timeout_ms + CREATE_GRACE_MS, lost);
+        let call = CreateCall { launch, attempt, pod, task, began: self.now };
+        if self.plant == Some(Plant::ClientRetry) && self.rng.chance(300) {
+            let again = self.rng.between(timeout_ms, 4 * timeout_ms);
+            self.put_in(again, Event::Create { sender, call: Box::new(call.clone()), answer_in: None });
+        }
+        self.put_in(way.lands_in, Event::Create { sender, call: Box::new(call), answer_in: way.answer_in });
+    }
+
+    pub(crate) fn create_lands(&mut self, sender: Sender, call: Box<CreateCall>, answer_in: Option<u64>) {
+        let answer = if self.cluster.away_until > self.now {
+            CreateAnswer::Unknown { error: "503".into() }
+        } else if self.db.tasks[call.task].bad_pod {
+            CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() }
+        } else if self.cluster.find(&call.pod).is_some() {
+            // The client asks what stands there before it answers.
+            let look_in = self.rng.delay(1, 20, 300);
+            return self.put_in(look_in, Event::CreateConflict { sender, call, answer_in });
+        } else if self.over_quota(&call.pod.namespace) {
+            CreateAnswer::QuotaFull { message: "exceeded quota".into() }
+        } else {
+            let number = self.cluster.insert(&call);
+            let waited = self.now - call.began;
+            self.say(Some(call.task), || {
+                format!("pod {number} {} exists ({waited} ms on its way)", call.pod)
+            });
+            self.check.pod_created(self.now, number, &self.cluster.pods);
+            self.pod_is_new(number);
+            CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone()))
+        };
+        if let Some(back) = answer_in {
+            self.answer_in(sender, back, Answer::Created(answer));
+        }
+    }
+
+    fn over_quota(&self, namespace: &str) -> bool {
+        self.faults.quota > 0 && self.cluster.count(namespace) as u64 >= self.faults.quota
+    }
+
+    /// 409 AlreadyExists: the GET that follows decides.
+    pub(crate) fn create_conflict(&mut self, sender: Sender, call: &CreateCall, answer_in: Option<u64>) {
+        let Some(back) = answer_in else { return };
+        let answer = match self.cluster.get(&call.pod, &call.launch, call.attempt) {
+            GetAnswer::Found(Some(view)) if !view.deleting => CreateAnswer::Adopted(view),
+            GetAnswer::Found(_) => {
+                CreateAnswer::NameTaken { why: "another pod, or it is terminating".into() }
+            }
+            GetAnswer::Gone => CreateAnswer::NameTaken { why: "it went meanwhile".into() },
+            GetAnswer::Failed { error } => CreateAnswer::Unknown { error },
+        };
+        self.answer_in(sender, back, Answer::Created(answer));
+    }
+
+    pub(crate) fn send_get(&mut self, sender: Sender, ask: Ask) {
+        let lost = failed(&ask);
+        let Ask::GetPod { launch, attempt, pod } = ask else { return };
+        if self.plant == Some(Plant::NoBarrier) {
+            return self.answer_in(sender, 5, Answer::Got(GetAnswer::Gone));
+        }
+        if self.refusal().is_some() {
+            let wait = self.rng.delay(1, 20, 500);
+            return self.answer_in(sender, wait, lost);
+        }
+        let way = self.way(sender, DEADLINE_MS - 200, DEADLINE_MS, lost);
+        self.put_in(way.lands_in, Event::Get { sender, launch, attempt, pod, answer_in: way.answer_in });
+    }
+
+    pub(crate) fn get_lands(
+        &mut self,
+        sender: Sender,
+        of: (LaunchId, Attempt, PodRef),
+        answer_in: Option<u64>,
+    ) {
+        let (launch, attempt, pod) = of;
+        let answer = if self.cluster.away_until > self.now {
+            GetAnswer::Failed { error: "503".into() }
+        } else if self.plant == Some(Plant::StaleGet) {
+            let behind = self.rng.index(12);
+            self.cluster.get_stale(&pod, &launch, attempt, self.cluster.log.len().saturating_sub(behind))
+        } else {
+            self.cluster.get(&pod, &launch, attempt)
+        };
+        if let Some(back) = answer_in {
+            self.answer_in(sender, back, Answer::Got(answer));
+        }
+    }
+
+    pub(crate) fn send_delete(&mut self, sender: Sender, ask: Ask) {
+        let lost = failed(&ask);
+        let Ask::DeletePod { pod, uid, resource_version } = ask else { return };
+        if self.refusal().is_some() {
+            let wait = self.rng.delay(1, 20, 500);
+            return self.answer_in(sender, wait, lost);
+        }
+        let way = self.way(sender, DEADLINE_MS - 200, DEADLINE_MS, lost);
+        let call = Box::new(DeleteCall { pod, uid, resource_version });
+        self.put_in(way.lands_in, Event::Delete { sender, call, answer_in: way.answer_in });
+    }
+
+    pub(crate) fn delete_lands(&mut self, sender: Sender, call: &DeleteCall, answer_in: Option<u64>) {
+        let answer = if self.cluster.away_until > self.now {
+            DeleteAnswer::Failed { error: "503".into() }
+        } else {
+            self.delete(sender.daemon, call)
+        };
+        if let Some(back) = answer_in {
+            self.answer_in(sender, back, Answer::Deleted(answer));
+        }
+    }
+
+    fn delete(&mut self, by: usize, call: &DeleteCall) -> DeleteAnswer {
+        let check = self.plant != Some(Plant::IgnorePreconditions);
+        match self.cluster.delete(call, check) {
+            Deleted::Nothing(answer) => answer,
+            Deleted::Removed(number) => {
+                self.deleted_by_us(by, number);
+                DeleteAnswer::Accepted
+            }
+            Deleted::Marked(number) => {
+                self.deleted_by_us(by, number);
+                self.kubelet_is_told(number);
+                DeleteAnswer::Accepted
+            }
+        }
+    }
+
+    fn deleted_by_us(&mut self, by: usize, number: usize) {
+        let pod = &self.cluster.pods[number];
+        let row = self.db.launches.get(&pod.view.launch);
+        self.check.pod_deleted_by_us(self.now, number, pod, row);
+        let task = pod.task;
+        self.say(Some(task), || format!("daemon {by} deletes pod {number}"));
+        self.pod_changed();
+    }
+}

@@ -1,0 +1,60 @@
+//! Plays seeds of the simulator from the command line.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use windlass_sim::{replay_command, search, story};
+
+/// Plays the production engine in a simulated world, seed by seed.
+#[derive(Parser)]
+struct Arguments {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
+    /// How many seeds, one after the other.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// Tell the story of the task concerned of each seed that breaks something; of a single seed, in any case.
+    #[arg(long)]
+    trace: bool,
+    /// Tell all of the story: each answer and event that each engine was given.
+    #[arg(long)]
+    full: bool,
+    /// Threads; by default one for each core.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Stop after so many seeds that break something.
+    #[arg(long, default_value_t = 1)]
+    enough: usize,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+    if arguments.trace && arguments.seeds == 1 {
+        print!("{}", story(arguments.first_seed, None, arguments.full));
+    }
+    let began = Instant::now();
+    let found = search(arguments.first_seed, arguments.seeds, jobs.unwrap_or(1), arguments.enough, None);
+    let seconds = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let rate = found.runs as f64 / seconds;
+    println!(
+        "{} seeds in {seconds:.1} s ({rate:.0}/s): {} events, {} launches, {} bodies, {} broken",
+        found.runs,
+        found.events,
+        found.launches,
+        found.bodies,
+        found.broken.len()
+    );
+    for run in &found.broken {
+        if let Some(broken) = &run.broken {
+            println!("seed {}: {broken}\n  replay: {}", run.seed, replay_command(run.seed));
+            if arguments.trace && arguments.seeds > 1 {
+                print!("{}", story(run.seed, None, arguments.full));
+            }
+        }
+    }
+    if found.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

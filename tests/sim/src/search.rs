@@ -1,0 +1,82 @@
+//! Many seeds on several threads, and what to show of the first that breaks something.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::{Plant, Run, run};
+
+/// What a search came to.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Runs played.
+    pub runs: u64,
+    /// Events of all runs.
+    pub events: u64,
+    /// Bodies of all runs.
+    pub bodies: u64,
+    /// Launches of all runs.
+    pub launches: u64,
+    /// Those that broke something, by seed.
+    pub broken: Vec<Run>,
+}
+
+/// Plays `count` seeds from `first` on `jobs` threads. Stops after `enough` broken runs.
+pub fn search(first: u64, count: u64, jobs: usize, enough: usize, plant: Option<Plant>) -> Found {
+    let next = AtomicU64::new(first);
+    let stop = AtomicBool::new(false);
+    let found = Mutex::new(Found::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                let mut mine = Found::default();
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first.saturating_add(count) {
+                        break;
+                    }
+                    let run = run(seed, plant, false);
+                    mine.runs += 1;
+                    mine.events += run.events;
+                    mine.bodies += run.bodies;
+                    mine.launches += run.launches;
+                    if run.broken.is_some() {
+                        mine.broken.push(run);
+                        if mine.broken.len() >= enough {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                }
+                let mut all = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                all.runs += mine.runs;
+                all.events += mine.events;
+                all.bodies += mine.bodies;
+                all.launches += mine.launches;
+                all.broken.append(&mut mine.broken);
+            });
+        }
+    });
+    let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    found.broken.sort_by_key(|run| run.seed);
+    found
+}
+
+/// The command that plays a seed again.
+pub fn replay_command(seed: u64) -> String {
+    format!("cargo xtask sim --first-seed {seed} --seeds 1 --trace")
+}
+
+/// The story of one seed. Without `all`: of the task concerned alone, and only what changed something.
+pub fn story(seed: u64, plant: Option<Plant>, all: bool) -> String {
+    let run = run(seed, plant, true);
+    let task = run.broken.as_ref().and_then(|broken| broken.task);
+    let concerns = |line: &&crate::Line| match (all, line.task) {
+        (true, _) => true,
+        (false, None) => !line.text.contains("<-") && !line.text.starts_with("database:"),
+        (false, of) => task.is_none() || of == task,
+    };
+    let mut text: String = run.trace.iter().filter(concerns).map(|line| format!("{line}\n")).collect();
+    if let Some(broken) = &run.broken {
+        text.push_str(&format!("{broken}\n"));
+    }
+    text
+}

@@ -28,6 +28,15 @@ impl Folder {
         Ok(Self { path, keep: kept() })
     }
 
+    /// The same at a given place, where the cache is out of reach for the one who is to write there.
+    pub(crate) fn at(path: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
+        if !kept() {
+            watchdog::remove_at_the_end(&path)?;
+        }
+        Ok(Self { path, keep: kept() })
+    }
+
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path

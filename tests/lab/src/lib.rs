@@ -1,7 +1,7 @@
 //! The lab: real parts for tests and the demo, on private ports and in private folders, gone when the test is gone.
 //!
 //! - [`control_plane`]: etcd, kube-apiserver and, if wanted, scheduler and controller-manager
-//! - [`postgres`]: PostgreSQL from a wheel
+//! - [`postgres`]: PostgreSQL from a wheel; [`pgbouncer`]: a pooler in front of it
 //! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
 //! - [`process`]: what all of them stand on: a started process that can't be left behind
 //!
@@ -11,7 +11,9 @@ pub mod airflow;
 pub mod binaries;
 pub mod control_plane;
 pub mod folder;
+pub mod pgbouncer;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 mod process_tree;
 mod watchdog;

@@ -1,0 +1,109 @@
+//! A real PgBouncer in transaction mode in front of the lab's PostgreSQL.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use windlass_lab_prepare::{cache_dir, locked, run_long};
+
+use crate::folder::Folder;
+use crate::ports;
+use crate::postgres::Postgres;
+use crate::process::{POLL, Supervised};
+
+/// A running PgBouncer.
+#[derive(Debug)]
+pub struct PgBouncer {
+    // Dropped in this order: the process before its folder.
+    _process: Supervised,
+    _folder: Folder,
+    port: u16,
+}
+
+impl PgBouncer {
+    /// Whether it is installed. Debian's package is installed when we are root and it is missing; otherwise the error
+    /// names the command.
+    pub fn available() -> Result<()> {
+        if installed() {
+            return Ok(());
+        }
+        if !rustix::process::geteuid().is_root() {
+            bail!("there is no pgbouncer on PATH: `sudo apt-get install pgbouncer`");
+        }
+        locked("pgbouncer", || {
+            if installed() {
+                return Ok(());
+            }
+            let mut install = Command::new("apt-get");
+            install.args(["install", "--yes", "--no-install-recommends", "pgbouncer"]);
+            // The package would start a service of its own.
+            install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
+            run_long("installing pgbouncer", install, &cache_dir()?.join("pgbouncer.log"))
+        })
+    }
+
+    /// Starts one with a single server connection per pool where `pool_size` is 1: then two clients share it at once,
+    /// and whatever a client leaves on it meets the other.
+    pub fn start(postgres: &Postgres, pool_size: u32) -> Result<Self> {
+        Self::available()?;
+        let folder = Folder::new("pgbouncer")?;
+        let port = ports::free()?;
+        let users = folder.join("users.txt");
+        fs::write(&users, "").context("write PgBouncer's user list")?;
+        let config = folder.join("pgbouncer.ini");
+        // auth_type any: every client is let in, as the user of the `[databases]` line where it has one. `trust` would
+        // ask for a list of all users.
+        fs::write(
+            &config,
+            format!(
+                "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+                 default_pool_size = {pool_size}\nmax_client_conn = 200\nlogfile =\npidfile =\n",
+                postgres.port(),
+                users.display(),
+            ),
+        )
+        .context("write pgbouncer.ini")?;
+        write_users(&users)?;
+        let mut command = Command::new("pgbouncer");
+        if rustix::process::geteuid().is_root() {
+            // It refuses to run as root and changes to this user itself, which must be able to read its files.
+            command.args(["-u", "nobody"]);
+            for file in [&users, &config] {
+                fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
+            }
+        }
+        command.arg(&config);
+        let process = Supervised::spawn("pgbouncer", command, &folder.join("pgbouncer.log"))?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            process.must_run()?;
+            if Instant::now() > deadline {
+                bail!("PgBouncer does not answer:\n{}", process.log_tail(20));
+            }
+            process.wait_blocking(POLL);
+        }
+        Ok(Self { _process: process, _folder: folder, port })
+    }
+
+    /// `postgresql://role@127.0.0.1:port/database`.
+    pub fn url_as(&self, role: &str, database: &str) -> String {
+        format!("postgresql://{role}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
+    }
+}
+
+fn write_users(file: &std::path::Path) -> Result<()> {
+    let names = ["postgres", "windlass", "airflow"];
+    let lines: String = names.map(|name| format!("\"{name}\" \"\"\n")).concat();
+    fs::write(file, lines).context("write PgBouncer's user list")
+}
+
+/// Debian puts it into /usr/sbin, which is not on everybody's PATH.
+fn installed() -> bool {
+    let version =
+        Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}

@@ -1,0 +1,232 @@
+//! A real PostgreSQL, from a wheel that ships its binaries: no root, no system package.
+//!
+//! One server serves many tests, each in a database of its own made from a template. It keeps nothing safe (`fsync` is
+//! off) and is gone with its owner: stopped on drop, killed by the watchdog if this process dies first.
+
+mod install;
+
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+
+use self::install::{Account, Binaries};
+use crate::folder::Folder;
+use crate::ports;
+use crate::process::{POLL, Supervised};
+
+/// The versions that the wheel holds.
+pub const VERSIONS: [u32; 2] = [16, 18];
+
+/// The superuser of the server. No password: it listens on the loopback address alone.
+pub const SUPERUSER: &str = "postgres";
+
+/// A cold start on a busy machine; a warm one takes 0.8 s.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Postgres {
+    // Dropped in this order: the process before the folder that it writes to.
+    server: Supervised,
+    folder: Folder,
+    binaries: Binaries,
+    version: u32,
+    port: u16,
+    databases: AtomicU32,
+}
+
+impl Postgres {
+    /// Starts a server of version 16 or 18; blocks the thread until it answers. The wheel is installed when missing.
+    pub fn start(version: u32) -> Result<Self> {
+        let account = Account::for_server()?;
+        let binaries = install::binaries(version, account.as_ref())?;
+        let folder = install::data_folder(version, account.as_ref())?;
+        let mut init = binaries.program("initdb");
+        init.arg("-D").arg(folder.join("data")).args(["-U", SUPERUSER, "-A", "trust"]).args([
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]);
+        run_as(account.as_ref(), &mut init, "initdb")?;
+
+        let port = ports::free()?;
+        let server = Supervised::spawn(
+            &format!("postgres-{version}"),
+            server_command(&binaries, account.as_ref(), &folder, port),
+            &folder.join("postgres.log"),
+        )?;
+        let postgres = Self { server, folder, binaries, version, port, databases: AtomicU32::new(0) };
+        postgres.wait_until_it_answers()?;
+        Ok(postgres)
+    }
+
+    /// Its major version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of its Unix socket.
+    pub fn socket_folder(&self) -> std::path::PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    /// Where its log is.
+    pub fn log(&self) -> std::path::PathBuf {
+        self.server.log().to_owned()
+    }
+
+    /// `postgresql://postgres@127.0.0.1:port/database`.
+    pub fn url(&self, database: &str) -> String {
+        self.url_as(SUPERUSER, database)
+    }
+
+    /// The same as another role.
+    pub fn url_as(&self, role: &str, database: &str) -> String {
+        format!("postgresql://{role}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    /// Makes a new database and returns its name, which begins with `prefix`. Nobody may be connected to `template`.
+    pub fn create_database(&self, prefix: &str, template: Option<&str>) -> Result<String> {
+        let name = format!("{prefix}_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let from = template.map(|t| format!(" TEMPLATE \"{t}\"")).unwrap_or_default();
+        self.psql("postgres", &format!("CREATE DATABASE \"{name}\"{from}"), &[])?;
+        Ok(name)
+    }
+
+    /// Runs SQL as the superuser through psql, which knows its meta-commands; returns the rows as unaligned text.
+    /// `variables` are psql's (`:name`, `:"name"`, `:'name'`).
+    pub fn psql(&self, database: &str, sql: &str, variables: &[(&str, &str)]) -> Result<String> {
+        let mut psql = self.binaries.program("psql");
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-f", "-"]);
+        for (name, value) in variables {
+            psql.arg("-v").arg(format!("{name}={value}"));
+        }
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = psql.spawn().context("start psql")?;
+        let mut stdin = child.stdin.take().context("no pipe to psql")?;
+        let input = sql.to_owned();
+        // On a thread of its own: psql answers while it still reads.
+        let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, input.as_bytes()));
+        let output = child.wait_with_output().context("wait for psql")?;
+        let written = writer.join();
+        if !output.status.success() {
+            bail!("psql in `{database}`: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        if !matches!(written, Ok(Ok(()))) {
+            bail!("psql in `{database}` did not read all of its input");
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+
+    /// A program of the same version: `pg_dump`, `psql`.
+    pub fn program(&self, name: &str) -> Command {
+        self.binaries.program(name)
+    }
+
+    /// Sends SIGHUP: `ALTER SYSTEM` and changed files are read.
+    pub fn reload(&self) {
+        self.server.signal(Signal::HUP);
+    }
+
+    fn wait_until_it_answers(&self) -> Result<()> {
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            self.server.must_run()?;
+            let mut ready = self.binaries.program("pg_isready");
+            let port = self.port.to_string();
+            ready.args(["-q", "-h", "127.0.0.1", "-p", &port]).stdout(Stdio::null()).stderr(Stdio::null());
+            if ready.status().context("start pg_isready")?.success() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("PostgreSQL does not answer after {READY_WITHIN:?}:\n{}", self.server.log_tail(20));
+            }
+            // Comes back early if it ends.
+            self.server.wait_blocking(POLL);
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        // "Immediate": no checkpoint, but its shared memory is given back, which SIGKILL would leave behind.
+        self.server.signal(Signal::QUIT);
+        if self.server.wait_blocking(Duration::from_secs(10)).is_none() {
+            self.server.kill();
+        }
+    }
+}
+
+fn server_command(binaries: &Binaries, account: Option<&Account>, folder: &Folder, port: u16) -> Command {
+    let mut command = binaries.program("postgres");
+    command.arg("-D").arg(folder.join("data")).arg("-p").arg(port.to_string());
+    command.arg("-k").arg(folder.path());
+    for setting in [
+        "listen_addresses=127.0.0.1",
+        "max_connections=200",
+        "shared_buffers=256MB",
+        // Nothing here outlives the process.
+        "fsync=off",
+        "synchronous_commit=off",
+        "full_page_writes=off",
+        "max_wal_size=4GB",
+        // In the data folder, not in /dev/shm: it goes with the folder however the process ends.
+        "dynamic_shared_memory_type=mmap",
+        "log_line_prefix=%m [%p] %d %u ",
+        // The messages that tests compare.
+        "lc_messages=C",
+    ] {
+        command.arg("-c").arg(setting);
+    }
+    become_account(account, &mut command);
+    command
+}
+
+fn become_account(account: Option<&Account>, command: &mut Command) {
+    // The folder of the caller may be out of the account's reach.
+    command.current_dir("/");
+    if let Some(account) = account {
+        command.uid(account.uid).gid(account.gid).env("HOME", "/tmp").env("USER", &account.name);
+    }
+}
+
+fn run_as(account: Option<&Account>, command: &mut Command, what: &str) -> Result<()> {
+    become_account(account, command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("start {what}"))?;
+    if !output.status.success() {
+        bail!("{what} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_made_from_a_template_and_the_server_goes_with_its_owner() -> Result<()> {
+        let postgres = Postgres::start(16)?;
+        let template = postgres.create_database("template", None)?;
+        postgres.psql(&template, "CREATE TABLE t AS SELECT :'word' AS word", &[("word", "here")])?;
+        let copy = postgres.create_database("copy", Some(&template))?;
+        assert_eq!(postgres.psql(&copy, "SELECT word FROM t", &[])?, "here");
+        let error = postgres.psql(&copy, "SELECT * FROM missing", &[]).unwrap_err().to_string();
+        assert!(error.contains("relation \"missing\" does not exist"), "{error}");
+        let (port, folder) = (postgres.port(), postgres.socket_folder());
+        drop(postgres);
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+        assert!(crate::folder::kept() || !folder.exists());
+        Ok(())
+    }
+}

@@ -22,6 +22,8 @@ use crate::pods::Renderer;
 const DATABASE_MS: u64 = 4_000;
 /// Passes that look at all rows may take longer.
 const PASS_MS: u64 = 14_000;
+/// Rows deleted at once: a batch that no other statement notices.
+const PURGE_MAX: u32 = 500;
 /// A create is waited for this much longer than its `?timeout=`: the server's answer beats our guess.
 const CREATE_GRACE_MS: u64 = 500;
 /// Longest time for a GET or DELETE, in milliseconds.
@@ -67,7 +69,14 @@ impl Edges {
             Ask::AcquireTerm { lease_ms } => term(store.acquire_term(&self.holder, lease_ms), lease_ms).await,
             Ask::RenewTerm { epoch, lease_ms } => term(store.renew_term(&self.holder, epoch, lease_ms), lease_ms).await,
             Ask::ReleaseTerm { epoch } => term(store.release_term(&self.holder, epoch), CALL_MS).await,
-            Ask::Load { epoch } => Answer::Loaded(within(PASS_MS, store.load(epoch)).await),
+            Ask::Load { epoch } => Answer::Loaded(
+                match timeout(Duration::from_millis(PASS_MS), store.load(epoch)).await {
+                    Ok(Ok(rows)) => Ok(Some(rows)),
+                    Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
+                    Ok(Err(error)) => Err(error.chain()),
+                    Err(_) => Err(late(PASS_MS)),
+                },
+            ),
             Ask::Intake { pass, limit } => {
                 let specs = within(PASS_MS, store.intake(pass, limit)).await;
                 Answer::Intake(specs.map(|specs| specs.into_iter().map(|spec| self.queued(spec)).collect()))
@@ -98,7 +107,7 @@ impl Edges {
                 Answer::Done
             }
             Ask::Purge { epoch } => {
-                if let Err(error) = within(PASS_MS, store.purge(epoch, self.retention)).await {
+                if let Err(error) = within(PASS_MS, store.purge(epoch, self.retention, PURGE_MAX)).await {
                     tracing::warn!("old launches were not purged: {error}");
                 }
                 Answer::Done

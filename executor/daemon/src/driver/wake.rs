@@ -60,7 +60,7 @@ async fn from_socket(path: PathBuf, woken: impl Fn(&'static str)) {
 
 async fn from_database(mut listener: WakeListener, woken: impl Fn(&'static str)) {
     loop {
-        match listener.recv().await {
+        match listener.woken().await {
             Ok(()) => woken(WAKES[1]),
             // The listener reconnects by itself; while it cannot, polling goes on.
             Err(error) => warn!("wake-ups from the database are interrupted: {error}"),

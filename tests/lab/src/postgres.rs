@@ -107,8 +107,13 @@ impl Postgres {
     /// Runs SQL as the superuser through psql, which knows its meta-commands; returns the rows as unaligned text.
     /// `variables` are psql's (`:name`, `:"name"`, `:'name'`).
     pub fn psql(&self, database: &str, sql: &str, variables: &[(&str, &str)]) -> Result<String> {
+        self.psql_at(&self.url(database), sql, variables)
+    }
+
+    /// The same at any address, such as that of a pooler in front of this server.
+    pub fn psql_at(&self, url: &str, sql: &str, variables: &[(&str, &str)]) -> Result<String> {
         let mut psql = self.binaries.program("psql");
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &self.url(database), "-f", "-"]);
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", url, "-f", "-"]);
         for (name, value) in variables {
             psql.arg("-v").arg(format!("{name}={value}"));
         }
@@ -121,10 +126,10 @@ impl Postgres {
         let output = child.wait_with_output().context("wait for psql")?;
         let written = writer.join();
         if !output.status.success() {
-            bail!("psql in `{database}`: {}", String::from_utf8_lossy(&output.stderr).trim());
+            bail!("psql at {url}: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         if !matches!(written, Ok(Ok(()))) {
-            bail!("psql in `{database}` did not read all of its input");
+            bail!("psql at {url} did not read all of its input");
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
     }

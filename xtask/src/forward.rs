@@ -1,0 +1,69 @@
+//! Tasks that another binary of the workspace does.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use windlass_lab_prepare::workspace;
+
+use crate::step::{self, cargo};
+
+/// Builds all binaries with the features that the tests have too: each selection of packages has features of its own,
+/// and Cargo would build dependencies again for each.
+pub(crate) fn build_binaries() -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--workspace", "--bins"]);
+    if !step::run("build", build, false)?.success {
+        bail!("the build failed");
+    }
+    Ok(())
+}
+
+pub(crate) fn sim(arguments: &[String]) -> Result<bool> {
+    build_binaries()?;
+    run(Command::new(step::binary("windlass-sim")).args(arguments))
+}
+
+pub(crate) fn bench(name: Option<&str>, arguments: &[String]) -> Result<bool> {
+    windlass_lab_prepare::control_plane_binary()?;
+    build_binaries()?;
+    let mut bench = cargo();
+    // The bench profile is the release profile of Cargo.toml; naming it keeps one set of build products.
+    bench.args(["bench", "--profile", "release", "--package", "windlass-benches"]);
+    if let Some(name) = name {
+        bench.args(["--bench", name]);
+    }
+    if !arguments.is_empty() {
+        bench.arg("--").args(arguments);
+    }
+    run(&mut bench)
+}
+
+pub(crate) fn docs(check: bool) -> Result<bool> {
+    build_binaries()?;
+    let mut docs = Command::new(step::binary("windlass"));
+    docs.current_dir(workspace()).args(["docs", "--dir", "docs"]);
+    if check {
+        docs.arg("--check");
+    }
+    run(&mut docs)
+}
+
+pub(crate) fn demo(keep: bool) -> Result<bool> {
+    // First what may be missing: better told now than after minutes of building.
+    windlass_lab_prepare::find_python()?;
+    build_binaries()?;
+    let mut demo = Command::new(step::binary("windlass-demo"));
+    if keep {
+        demo.arg("--keep");
+    }
+    run(&mut demo)
+}
+
+/// With our terminal. Ctrl-C reaches both; the other cleans up and we wait for it.
+fn run(command: &mut Command) -> Result<bool> {
+    let status = command
+        .env("WINDLASS_BINARIES_BUILT", "1")
+        .status()
+        .with_context(|| format!("run {:?}", command.get_program()))?;
+    Ok(status.success())
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask test`: what can run here runs, level by level; what cannot says why and what to install.
+
+mod build;
+mod level;
+mod run;
+mod table;
+
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+pub(crate) use level::Level;
+
+use crate::step::in_ci;
+use run::Counts;
+use table::{Row, Table};
+
+/// Builds once, then runs the levels in order, all of them even if one fails.
+pub(crate) fn run(asked: &[Level], filter: &str, verbose: bool) -> Result<bool> {
+    let levels = level::expand(asked);
+    let mut table = Table::default();
+    let beside = Beside::start(&levels)?;
+
+    let started = Instant::now();
+    println!("build");
+    let Some(products) = build::build(&levels, verbose)? else {
+        println!("0 passed, 1 failed, 0 skipped");
+        return Ok(false);
+    };
+    beside.finish();
+    table.add(Row::new("build", started.elapsed(), build::BUDGET_MINUTES, Counts::default()));
+
+    for level in levels {
+        println!("{level}: {}", level.about());
+        let started = Instant::now();
+        let counts = match level.missing() {
+            None => run::level(level, &products, filter, verbose)?,
+            Some(missing) if in_ci() => {
+                println!("  FAILED: {missing}");
+                Counts { failed: 1, ..Counts::default() }
+            }
+            Some(missing) => {
+                println!("  skipped: {missing}");
+                Counts { skipped: 1, ..Counts::default() }
+            }
+        };
+        table.add(Row::new(level.name(), started.elapsed(), level.budget_minutes(), counts));
+    }
+    println!("\n{table}");
+    let total = table.total();
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    // A skipped test is a failure in CI: nothing is left out there.
+    Ok(total.failed == 0 && !(in_ci() && total.skipped > 0))
+}
+
+/// The control plane (8 minutes of Go from nothing) and the virtual environment are made while Cargo builds, at a lower
+/// priority. What goes wrong there is told again, in full, by the level that needs it.
+struct Beside(Option<Child>);
+
+impl Beside {
+    fn start(levels: &[Level]) -> Result<Self> {
+        if !levels.iter().any(|level| level.needs_preparation()) {
+            return Ok(Self(None));
+        }
+        let this = std::env::current_exe().context("find the running xtask")?;
+        let child = Command::new("nice")
+            .args(["-n", "10"])
+            .arg(this)
+            .arg("prepare")
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .context("start the preparation beside the build (`nice` is part of coreutils)")?;
+        Ok(Self(Some(child)))
+    }
+
+    fn finish(self) {
+        if let Some(mut child) = self.0 {
+            let _ = child.wait();
+        }
+    }
+}

@@ -831,6 +831,23 @@ def test_a_backfill_is_refused(postgres):
         executor.start()
 
 
+def test_airflow_tasks_run_is_refused_before_anything_is_queued(world, new_run):
+    from argparse import Namespace
+
+    from airflow.cli.commands.task_command import _run_task_by_executor
+    from airflow.exceptions import AirflowException
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    key = Key("single", "t", new_run("single"))
+    with create_session() as session:
+        ti = session.query(TaskInstance).filter_by(**key._asdict()).one()
+    with pytest.raises(AirflowException, match="Start a DAG run with `airflow dags trigger`"):
+        _run_task_by_executor(Namespace(ship_dag=False), None, ti)
+    assert world.handovers(key) == []
+    assert world.state(key) is None
+
+
 def test_the_log_page_names_the_pod_and_never_fails(stepper, world, new_run, request):
     key, launch_id = running(stepper, world, new_run)
     from airflow.models.taskinstance import TaskInstance
@@ -847,8 +864,6 @@ def test_the_log_page_names_the_pod_and_never_fails(stepper, world, new_run, req
 
 
 def test_the_kubernetes_commands_stay_on_the_command_line():
-    from airflow.executors.executor_loader import ExecutorLoader  # noqa: F401
-
     from windlass_airflow import WindlassExecutor
 
     pytest.importorskip("airflow.providers.cncf.kubernetes", reason="the provider is not installed")

@@ -7,6 +7,7 @@ queued task by itself.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from airflow import settings
@@ -28,11 +29,15 @@ if TYPE_CHECKING:
 
     from airflow.cli.cli_config import GroupCommand
     from airflow.executors.base_executor import CommandType
+    from airflow.models.log import Log
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.taskinstancekey import TaskInstanceKey
 
 LOG_EVENT_WITHDRAWN = "windlass withdrawn"
 """Event in Airflow's log table when a stuck queueing is taken back."""
+
+LOGGED_MAX = 1_024
+"""Log rows kept alive until the scheduler has written them: more than one turn of its loop makes."""
 
 
 class WindlassExecutor(BaseExecutor):
@@ -54,6 +59,7 @@ class WindlassExecutor(BaseExecutor):
         super().__init__(parallelism=parallelism)
         self.running = RunningTasks()
         self._wake = Wake()
+        self._logged: deque[Log] = deque(maxlen=LOGGED_MAX)
         self._delivery = Delivery(self.running, self._offer_failed, self.send_callback, self.log)
         self._housekeeping = Housekeeping(self.running, self.log)
         self._registration: registration.SchedulerRow | None = None
@@ -193,6 +199,13 @@ class WindlassExecutor(BaseExecutor):
     def cleanup_stuck_queued_tasks(self, tis: list[TaskInstance]) -> list[str]:
         """Clean nothing up; see `revoke_task`."""
         return []
+
+    def log_task_event(self, *, event: str, extra: str, ti_key: TaskInstanceKey) -> None:
+        """Add a row to Airflow's log table, with the scheduler's next turn."""
+        super().log_task_event(event=event, extra=extra, ti_key=ti_key)
+        # The scheduler pops the objects inside the call that saves them, and SQLAlchemy holds them weakly meanwhile:
+        # a row that nobody else refers to is written empty.
+        self._logged.append(self._task_event_logs[-1])
 
     # --- from the webserver and the command line ---
 

@@ -32,11 +32,11 @@ pub(super) fn construct(tag: &str, text: &str) -> Option<Py> {
 
 /// Three spellings of each word: lower, Capital, UPPER.
 fn bool_of(text: &str) -> Option<bool> {
-    if text.len() > 5 {
+    if text.is_empty() || text.len() > 5 || !text.is_ascii() {
         return None;
     }
     let lower = text.to_ascii_lowercase();
-    let rest = &text[1.min(text.len())..];
+    let rest = &text[1..];
     let first_upper = text.starts_with(|c: char| c.is_ascii_uppercase());
     let spelled = text == lower
         || (first_upper && (rest == &lower[1..] || rest.bytes().all(|b| b.is_ascii_uppercase())));
@@ -260,6 +260,7 @@ mod tests {
             ("oN", "oN"),
             ("OFF", "False"),
             ("y", "y"),
+            ("ü", "ü"),
             ("0755", "493"),
             ("0o17", "0o17"),
             ("08", "08"),

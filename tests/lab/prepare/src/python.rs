@@ -107,7 +107,8 @@ fn install(python: &Path, venv: &Venv, plugin: &Path) -> Result<()> {
         fs::remove_dir_all(&venv.root).with_context(|| format!("remove {}", venv.root.display()))?;
     }
     eprintln!("lab: making Airflow's virtual environment from tests/lab/airflow2.lock");
-    let log = venv.root.with_extension("log");
+    // Beside it, not in it: the folder is removed before another try. (with_extension would cut at the dot of 3.11.)
+    let log = PathBuf::from(format!("{}.log", venv.root.display()));
 
     let mut make = Command::new(python);
     make.args(["-m", "venv"]).arg(&venv.root);

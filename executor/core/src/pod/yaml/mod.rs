@@ -3,7 +3,7 @@
 
 mod scalar;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
@@ -47,6 +47,7 @@ enum Kind {
 struct Graph {
     nodes: Vec<Node>,
     anchors: BTreeMap<usize, usize>,
+    anchor_names: BTreeSet<String>,
 }
 
 /// A collection that the parser is inside of: its node, and in a mapping the key that waits for its value.
@@ -60,6 +61,7 @@ impl Graph {
         let mut options = granit_parser::options! {
             bom_inside_document_as_content: true,
             block_scalar_eof_without_line_feed: true,
+            emit_anchor_events: true,
         };
         options.set_emit_comments(false);
         let mut parser = Parser::new_from_str_with_options(text, options);
@@ -117,6 +119,10 @@ impl Graph {
                 let node =
                     target.ok_or_else(|| YamlError { line, what: "an alias without its anchor".into() })?;
                 return Ok(self.attach(node, open));
+            }
+            // YAML allows it; libyaml does not.
+            Event::Anchor(_, name) if !self.anchor_names.insert(name.to_string()) => {
+                return Err(YamlError { line, what: format!("the anchor `{name}` is there twice") });
             }
             _ => return Ok(None),
         };
@@ -279,6 +285,7 @@ mod tests {
         assert_eq!(shown("a: 1\n---\nb: 1\n"), "line 2: a second document begins; a template holds one pod");
         assert_eq!(shown("a: &a [*a]\n"), "line 1: a collection that contains itself by an alias is no pod");
         assert_eq!(shown("? [a]\n: 1\n"), "line 1: a list or mapping can't be a key");
+        assert_eq!(shown("- &a 1\n- &a 2\n"), "line 2: the anchor `a` is there twice");
         assert!(shown("a: [1\n").starts_with("line "));
     }
 

@@ -223,8 +223,7 @@ fn hostile_pickles_cost_little_and_say_why() {
     for level in 1..40 {
         doubling.extend(format!("0(lp{level}\ng{0}\nag{0}\na", level - 1).bytes());
     }
-    let long_text =
-        [b"(V".as_slice(), &[b'x'; 400_000], b"\np1\n", &b"g1\n".repeat(100), b"l"].concat();
+    let long_text = [b"(V".as_slice(), &[b'x'; 400_000], b"\np1\n", &b"g1\n".repeat(100), b"l"].concat();
     let cases: Vec<(Vec<u8>, String)> = vec![
         (b"\x80\x05X\xff\xff\xff\x7f.".to_vec(), malformed(7, "it ends 2147483646 bytes early")),
         (

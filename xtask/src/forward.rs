@@ -1,5 +1,6 @@
 //! Tasks that another binary of the workspace does.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -45,7 +46,7 @@ pub(crate) fn docs(check: bool) -> Result<bool> {
     if check {
         docs.arg("--check");
     }
-    run(&mut docs)
+    Ok(docs.status().context("run `windlass docs`")?.success())
 }
 
 pub(crate) fn demo(keep: bool) -> Result<bool> {
@@ -59,11 +60,8 @@ pub(crate) fn demo(keep: bool) -> Result<bool> {
     run(&mut demo)
 }
 
-/// With our terminal. Ctrl-C reaches both; the other cleans up and we wait for it.
+/// Becomes that command: it has our terminal, and Ctrl-C ends one process, not one of two.
 fn run(command: &mut Command) -> Result<bool> {
-    let status = command
-        .env("WINDLASS_BINARIES_BUILT", "1")
-        .status()
-        .with_context(|| format!("run {:?}", command.get_program()))?;
-    Ok(status.success())
+    let error = command.env("WINDLASS_BINARIES_BUILT", "1").exec();
+    Err(error).with_context(|| format!("run {:?}", command.get_program()))
 }

@@ -181,6 +181,18 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Sends a manifest with one object to the path of its collection, for example
+    /// `/apis/rbac.authorization.k8s.io/v1/namespaces/airflow/roles`. The API server reads YAML itself.
+    pub async fn create_from_yaml(&self, collection: &str, manifest: &Path) -> Result<()> {
+        let body = fs::read(manifest).with_context(|| format!("read {}", manifest.display()))?;
+        let request = http::Request::post(collection).header("content-type", "application/yaml").body(body)?;
+        self.client()
+            .request_text(request)
+            .await
+            .with_context(|| format!("create {} in {collection}", manifest.display()))?;
+        Ok(())
+    }
+
     /// A bearer token of a service account that exists (TokenRequest, one hour).
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);

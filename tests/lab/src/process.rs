@@ -195,6 +195,12 @@ impl Drop for Supervised {
     }
 }
 
+/// Kills a process that somebody else started, and all that descend from it, as the end of its container would.
+pub fn kill_tree(pid: i32) {
+    let Some(start_time) = process_tree::start_time(pid) else { return };
+    process_tree::kill_descendants(pid, &[Identity { pid, start_time }]);
+}
+
 /// Waits without reaping, then reaps under the lock: whoever holds the lock and sees no status may signal safely.
 fn reap(mut child: Child, shared: &Shared) {
     let pid = child.id() as i32;

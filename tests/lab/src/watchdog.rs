@@ -51,7 +51,7 @@ fn with_watchdog(tell: impl FnOnce(&mut Watchdog) -> std::io::Result<()>) -> Res
     }
 }
 
-#[expect(clippy::zombie_processes, reason = "it outlives us by design")]
+/// Nobody waits for it: it outlives us by design.
 fn start() -> Result<Watchdog> {
     let mut child = Command::new("sh")
         .args(["-c", include_str!("watchdog.sh"), "windlass-lab-watchdog"])

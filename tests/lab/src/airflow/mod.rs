@@ -65,7 +65,7 @@ pub struct Options {
 pub struct Airflow {
     // Dropped in this order: processes before the folder that they write to.
     components: BTreeMap<Component, Supervised>,
-    agent: Option<Agent>,
+    agent: tokio::sync::OnceCell<Agent>,
     pool: sqlx::PgPool,
     venv: Venv,
     env: BTreeMap<String, String>,
@@ -88,7 +88,7 @@ impl Airflow {
             .context("connect to the lab's database")?;
         let airflow = Self {
             components: BTreeMap::new(),
-            agent: None,
+            agent: tokio::sync::OnceCell::new(),
             pool,
             venv,
             env,
@@ -226,48 +226,44 @@ impl Airflow {
     }
 
     /// Parses the DAG folder into the database and unpauses all DAGs: the first run needs not wait for a parse.
-    pub async fn load_dags(&mut self) -> Result<Vec<String>> {
+    pub async fn load_dags(&self) -> Result<Vec<String>> {
         Ok(serde_json::from_value(self.ask(json!({"operation": "load_dags"})).await?)?)
     }
 
     /// Makes a manual DAG run.
-    pub async fn trigger(&mut self, dag_id: &str, run_id: &str, conf: Value) -> Result<()> {
+    pub async fn trigger(&self, dag_id: &str, run_id: &str, conf: Value) -> Result<()> {
         self.ask(json!({"operation": "trigger", "dag_id": dag_id, "run_id": run_id, "conf": conf})).await?;
         Ok(())
     }
 
     /// Clears task instances as the UI does; returns how many.
-    pub async fn clear(&mut self, dag_id: &str, run_id: &str, task_ids: &[&str]) -> Result<u64> {
+    pub async fn clear(&self, dag_id: &str, run_id: &str, task_ids: &[&str]) -> Result<u64> {
         let request = json!({"operation": "clear", "dag_id": dag_id, "run_id": run_id, "task_ids": task_ids});
         self.ask(request).await?.as_u64().context("no count")
     }
 
     /// Marks a task (all its map indexes) as `success` or `failed` as the UI does.
-    pub async fn mark(&mut self, dag_id: &str, run_id: &str, task_id: &str, state: &str) -> Result<()> {
+    pub async fn mark(&self, dag_id: &str, run_id: &str, task_id: &str, state: &str) -> Result<()> {
         let request = json!({"operation": "mark", "dag_id": dag_id, "run_id": run_id, "task_id": task_id, "state": state});
         self.ask(request).await?;
         Ok(())
     }
 
     /// Sets the state of a DAG run to `success` or `failed`, with that of its unfinished tasks.
-    pub async fn mark_run(&mut self, dag_id: &str, run_id: &str, state: &str) -> Result<()> {
+    pub async fn mark_run(&self, dag_id: &str, run_id: &str, state: &str) -> Result<()> {
         self.ask(json!({"operation": "mark_run", "dag_id": dag_id, "run_id": run_id, "state": state}))
             .await?;
         Ok(())
     }
 
-    async fn ask(&mut self, request: Value) -> Result<Value> {
-        let agent = match &self.agent {
-            Some(agent) => agent.clone(),
-            None => {
-                let mut python = self.command("python");
-                // The scheduler's executor is not wanted here: this is the user, not a component.
-                python.env("AIRFLOW__CORE__EXECUTOR", "LocalExecutor");
-                let agent = Agent::start(python, &self.folder.join("agent.log"))?;
-                self.agent.insert(agent).clone()
-            }
+    async fn ask(&self, request: Value) -> Result<Value> {
+        let start = || async {
+            let mut python = self.command("python");
+            // The scheduler's executor is not wanted here: this is the user, not a component.
+            python.env("AIRFLOW__CORE__EXECUTOR", "LocalExecutor");
+            Agent::start(python, &self.folder.join("agent.log"))
         };
-        agent.ask(request).await
+        self.agent.get_or_try_init(start).await?.ask(request).await
     }
 
     async fn wait_until_up(&self, component: Component, jobs_before: i64) -> Result<()> {

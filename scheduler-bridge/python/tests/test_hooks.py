@@ -6,6 +6,7 @@ Workers and daemon are played by SQL.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 
 import psycopg2
@@ -418,6 +419,17 @@ def test_a_hidden_hostname_waits_for_two_missed_heartbeats(stepper, world, new_r
     assert world.state(key) == "up_for_retry"
 
 
+def test_a_pod_given_up_while_it_waited_may_have_started_after_all(stepper, world, new_run):
+    key, launch_id = running(stepper, world, new_run)
+    world.fail(launch_id, "PendingTimeout", "the pod did not start within 300 s")
+    stepper.deliver()
+    assert world.state(key) == "running"  # a body runs in it, and its LocalTaskJob says so
+    world.sql("UPDATE job SET latest_heartbeat = now() - interval '11 seconds' WHERE id = %s", world.ti(key).job_id)
+    stepper.forget_pauses()
+    stepper.deliver()
+    assert world.state(key) == "up_for_retry"
+
+
 def test_a_restarting_task_is_retried_when_its_pod_ends(stepper, world, new_run):
     """Airflow ignores an executor's failure for a restarting task for ever."""
     key, launch_id = running(stepper, world, new_run, "plain", "once")
@@ -758,10 +770,10 @@ def test_after_trouble_the_queueing_is_learned_and_delivery_goes_on(stepper, wor
         world.sql("ALTER SCHEMA hidden RENAME TO windlass")
     (held,) = stepper.executor.running
     assert stepper.executor.running.queued_at(held) is None
-    stepper.executor._syncing._retry_at = 0.0
+    stepper.executor._registering._retry_at = 0.0
     stepper.housekeep()
     assert stepper.executor.running.queued_at(held) == world.ti(key).queued_dttm
-    assert not stepper.executor._syncing.degraded
+    assert not stepper.executor._registering.degraded
 
 
 def test_a_missing_grant_is_named(stepper, new_run, monkeypatch, caplog, world, dsn):
@@ -782,6 +794,43 @@ def test_a_missing_grant_is_named(stepper, new_run, monkeypatch, caplog, world, 
     assert any("grant Airflow's database user the plugin's rights" in record.getMessage() for record in caplog.records)
 
 
+def test_the_shipped_grants_are_enough(stepper, world, new_run, monkeypatch, caplog, dsn):
+    import sqlalchemy
+    from airflow import settings
+    from support.airflow_home import PACKAGE
+
+    grants = (PACKAGE.parents[1] / "deploy" / "sql" / "grants.sql").read_text()
+    world.sql("CREATE ROLE airflow_user LOGIN")
+    world.sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO airflow_user")
+    world.sql("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO airflow_user")
+    for grant in re.findall(r'^GRANT [^;]*:"airflow_role";', grants, re.MULTILINE):
+        world.sql(grant.replace(':"airflow_role"', "airflow_user"))
+    role = sqlalchemy.create_engine(dsn.replace("postgres@", "airflow_user@"), future=True)
+    try:
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr(settings, "engine", role)
+            key, launch_id = running(stepper, world, new_run)
+            _, noted_launch = running(stepper, world, new_run, "noted")
+            stuck = queued(stepper, new_run)
+            age(world, stuck, 100)
+            stuck_launch = world.claim(stuck)
+            stepper.executor.start()
+            stepper.housekeep()
+            world.fail(launch_id)
+            world.fail(noted_launch)
+            stepper.deliver()
+            stepper.deliver()
+            stepper.runner._handle_tasks_stuck_in_queued()
+    finally:
+        role.dispose()
+        world.sql("DROP OWNED BY airflow_user")
+        world.sql("DROP ROLE airflow_user")
+    assert (world.state(key), world.delivered(launch_id)) == ("up_for_retry", True)
+    assert world.launch(noted_launch).callback_sent_at is not None
+    assert world.launch(stuck_launch).withdrawn_at is not None
+    assert not [record for record in caplog.records if "Windlass" in record.getMessage()]
+
+
 def test_an_unreachable_database_is_left_in_peace_for_a_while(stepper, monkeypatch, caplog):
     import sqlalchemy
     from airflow import settings
@@ -792,8 +841,9 @@ def test_an_unreachable_database_is_left_in_peace_for_a_while(stepper, monkeypat
     with caplog.at_level(logging.WARNING):
         monkeypatch.setattr(settings, "engine", away)
         for _ in range(5):
+            stepper.executor._housekeeping._due_at = 0.0
             stepper.executor.heartbeat()
-        assert len(tries) == 1
+        assert len(tries) == 2  # one to register, one to deliver, then the pause
     assert "[database] sql_alchemy_conn" in caplog.text
     assert "s3cret" not in caplog.text
 

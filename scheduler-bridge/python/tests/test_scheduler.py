@@ -30,8 +30,11 @@ def start(folder, dsn):
     started = []
 
     def start(**environment):
-        timeout = {"AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": str(QUEUED_TIMEOUT)}
-        started.append(SchedulerProcess(folder, world, **{**timeout, **environment}))
+        times = {
+            "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": str(QUEUED_TIMEOUT),
+            "AIRFLOW__WINDLASS__HOLD_LIMIT_SECONDS": "600",
+        }
+        started.append(SchedulerProcess(folder, world, **{**times, **environment}))
         return started[-1]
 
     start.last = lambda: started[-1] if started and started[-1].alive() else start()
@@ -124,21 +127,30 @@ def test_a_hidden_schema_stops_neither_scheduling_nor_the_scheduler(scheduler, w
     assert scheduler.log.read_text().count("run `windlass migrate`") <= 3
 
 
-def test_a_task_stuck_in_queued_is_requeued_unless_it_is_held(scheduler, world, new_run):
-    stuck = Key("single", "t", new_run("single"))
-    held = Key("single", "t", new_run("single"))
-    launch_id = queued(world, stuck)
-    queued_at = world.ti(stuck).queued_dttm
-    until("it is held", lambda: world.state(held) == "queued")
-    held_since = world.ti(held).queued_dttm
+def test_a_task_stuck_in_queued_is_requeued(scheduler, world, new_run):
+    key = Key("single", "t", new_run("single"))
+    launch_id = queued(world, key)
+    queued_at = world.ti(key).queued_dttm
     until("it is withdrawn", lambda: world.launch(launch_id).withdrawn_at, QUEUED_TIMEOUT + 20)
-    until("and queued again", lambda: world.handovers(stuck))
-    again = world.ti(stuck)
+    until("and queued again", lambda: world.handovers(key))
+    again = world.ti(key)
     assert (again.state, again.try_number) == ("queued", 1)
     assert again.queued_dttm > queued_at
-    assert any("did not start" in text for text in world.logs(stuck, "windlass withdrawn"))
-    until("the veto is said", lambda: "no daemon has taken it yet" in scheduler.log.read_text())
-    assert (world.ti(held).queued_dttm, world.ti(held).state) == (held_since, "queued")
+    assert any("did not start" in text for text in until("why", lambda: world.logs(key, "windlass withdrawn")))
+
+
+def test_a_task_that_no_daemon_takes_is_held(scheduler, world, new_run):
+    key = Key("single", "t", new_run("single"))
+    until("it is queued", lambda: world.state(key) == "queued")
+    queued_at = world.ti(key).queued_dttm
+    name = f"run_id='{key.run_id}'"
+    held = "no daemon has taken it yet"
+    until(
+        "the veto is said",
+        lambda: any(name in line and held in line for line in scheduler.log.read_text().splitlines()),
+        QUEUED_TIMEOUT + 20,
+    )
+    assert (world.state(key), world.ti(key).queued_dttm) == ("queued", queued_at)
 
 
 @pytest.mark.parametrize("ending", ["kill", "terminate"])

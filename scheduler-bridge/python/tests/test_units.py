@@ -59,6 +59,9 @@ def settled(**changes) -> Settled:
     [
         ({}, Verdict.FAIL_RUNNING),
         ({"ti_state": "restarting"}, Verdict.FAIL_RUNNING),
+        ({"reason": "ImagePull"}, Verdict.WAIT),
+        ({"reason": "ImagePull", "worker_silent": True}, Verdict.FAIL_RUNNING),
+        ({"reason": "ImagePull", "ti_state": "queued"}, Verdict.FAIL_QUEUED),
         ({"ti_state": "queued", "ti_hostname": ""}, Verdict.FAIL_QUEUED),
         ({"ti_hostname": f"{POD}.etl.svc.cluster.local"}, Verdict.FAIL_RUNNING),
         # I6: another pod of the task runs it, dead or alive

@@ -67,7 +67,7 @@ def explain(error: Exception) -> str:
     if code in ("3F000", "42P01", "42703"):
         return f"{said}: the schema `windlass` is missing or too old; run `windlass migrate`"
     if code == "42501":
-        return f"{said}: grant Airflow's database user the plugin's rights (see the GRANTs in deploy/)"
+        return f"{said}: grant Airflow's database user the plugin's rights (deploy/sql/grants.sql)"
     if code in ("55P03", "57014"):
         return f"{said}: over the plugin's limit of {STATEMENT_TIMEOUT_MS} ms; see pg_stat_activity for what blocks"
     return f"{said}; see that the database answers at [database] sql_alchemy_conn"

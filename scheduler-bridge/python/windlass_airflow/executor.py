@@ -25,7 +25,7 @@ from windlass_airflow.running import RunningTasks
 from windlass_airflow.wake import Wake
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from airflow.cli.cli_config import GroupCommand
     from airflow.executors.base_executor import CommandType
@@ -68,10 +68,11 @@ class WindlassExecutor(BaseExecutor):
             "They stay queued; the daemon's full pass finds them.",
             self.log,
         )
-        self._syncing = Health(
-            "read the outcomes of its launches",
-            "They stay in windlass.launch and are delivered later.",
-            self.log,
+        self._delivering = Health(
+            "read the outcomes of its launches", "They stay in windlass.launch and are delivered later.", self.log
+        )
+        self._registering = Health(
+            "register this scheduler", "The daemon launches the tasks of registered schedulers only.", self.log
         )
 
     # --- life ---
@@ -90,7 +91,7 @@ class WindlassExecutor(BaseExecutor):
         except AirflowException:
             raise
         except Exception as error:  # housekeeping registers as soon as it can
-            self._syncing.failed(error)
+            self._registering.failed(error)
         self.log.info("WindlassExecutor %s is ready for SchedulerJob %s", self._registration.executor_names, job_id)
 
     def end(self) -> None:
@@ -151,16 +152,22 @@ class WindlassExecutor(BaseExecutor):
 
     def sync(self) -> None:
         """Deliver outcomes, and see to the rest now and then."""
-        if self._registration is None or not self._syncing.may_try():
+        if (row := self._registration) is None:
+            return
+        if self._housekeeping.due():
+            self._guarded(self._registering, lambda: self._housekeeping.run(row))
+        self._guarded(self._delivering, lambda: self._delivery.run(row.job_id))
+
+    @staticmethod
+    def _guarded(health: Health, work: Callable[[], None]) -> None:
+        if not health.may_try():
             return
         try:
-            if self._housekeeping.due():
-                self._housekeeping.run(self._registration)
-            self._delivery.run(self._registration.job_id)
+            work()
         except Exception as error:
-            self._syncing.failed(error)
+            health.failed(error)
         else:
-            self._syncing.worked()
+            health.worked()
 
     def _offer_failed(self, key: TaskInstanceKey, info: str) -> None:
         self.event_buffer[key] = (TaskInstanceState.FAILED, info)

@@ -64,11 +64,11 @@ class Housekeeping:
 
     def run(self, row: SchedulerRow) -> None:
         """One round in one transaction; raises what the database raises."""
-        self._due_at = time.monotonic() + HOUSEKEEPING_SECONDS
         with short_transaction() as connection:
             register(connection, row)
             self._compare_running(connection, row.job_id)
             self._look_for_daemon(connection, row.job_id)
+        self._due_at = time.monotonic() + HOUSEKEEPING_SECONDS
 
     def _compare_running(self, connection: Connection, job_id: int) -> None:
         """Free the slots of queueings that ended without an outcome of ours (cleared, rolled back, gone)."""

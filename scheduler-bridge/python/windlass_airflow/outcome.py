@@ -9,7 +9,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from windlass_airflow.config import INFO_MAX_CHARACTERS, UNREPORTED_END_SECONDS
 from windlass_airflow.database import LIVE_STATES
-from windlass_airflow.reasons import HINTS
+from windlass_airflow.reasons import GIVEN_UP_WHILE_WAITING, HINTS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -111,15 +111,16 @@ def judge(settled: Settled) -> Verdict:
 
 
 def runs_in(settled: Settled) -> bool:
-    """Whether the pod that ended is the one that runs the task (I6).
+    """Whether the pod that ended is the one that ran the task (I6).
 
     The worker writes its host's name when it starts the task: in a pod that is the pod's name, perhaps with a
     domain. Another pod of the same task has the same name up to the suffix. Any other name (hostname_callable, host
-    network) says nothing: then the worker must have missed two heartbeats.
+    network) says nothing: then the worker must have missed two heartbeats. So must the worker in a pod that was given
+    up while it waited, and has started since.
     """
     host = (settled.ti_hostname or "").split(".", 1)[0]
     if host == settled.pod_name:
-        return True
+        return settled.reason not in GIVEN_UP_WHILE_WAITING or settled.worker_silent
     cut = len(settled.pod_name) - NAME_SUFFIX_CHARACTERS
     if len(host) == len(settled.pod_name) and host[:cut] == settled.pod_name[:cut]:
         return False

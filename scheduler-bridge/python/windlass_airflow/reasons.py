@@ -29,3 +29,6 @@ HINTS = {
     "IdentityDenied": "see the identity rules in windlass.toml",
     "Unsupported": "run it with another executor",
 }
+
+GIVEN_UP_WHILE_WAITING = frozenset({"ImagePull", "ContainerConfig", "Unschedulable", "PendingTimeout"})
+"""Decided while the pod still waited: it may start after all before it is removed."""

@@ -243,6 +243,24 @@ def test_an_end_that_the_worker_reported_only_frees_the_slot(stepper, world, new
     assert world.logs(key, "windlass failure") == []
 
 
+def test_a_backlog_is_worked_off_in_passes_of_one_size(stepper, world, new_run, monkeypatch):
+    from windlass_airflow import delivery
+
+    monkeypatch.setattr(delivery, "DELIVERY_ROWS_MAX", 2)
+    kept = queued(stepper, new_run)
+    world.settle(world.claim(kept), "success")  # nothing to do yet: must not hold up what is behind it
+    others = [running(stepper, world, new_run) for _ in range(4)]
+    for key, launch_id in others:
+        world.worker_writes(key, "success")
+        world.settle(launch_id, "success")
+    for _ in range(3):
+        stepper.deliver()
+    assert all(world.delivered(launch_id) for _, launch_id in others)
+    assert slots(stepper) == {(kept.dag_id, kept.task_id, kept.run_id)}
+    stepper.deliver()  # from the start again
+    assert stepper.executor._delivery._cursor == delivery.START
+
+
 # --- callbacks: once ---
 
 
@@ -445,8 +463,8 @@ def test_a_row_that_changes_between_reading_and_locking_is_left_alone(stepper, w
     delivery = stepper.executor._delivery
     original = delivery._undelivered
 
-    def then_the_worker_reports(job_id):
-        found = original(job_id)
+    def then_the_worker_reports():
+        found = original()
         world.worker_writes(key, "success")
         return found
 

@@ -33,6 +33,7 @@ def settled(**changes) -> Settled:
         map_index=-1,
         try_number=1,
         queued_dttm=QUEUED,
+        scheduler_job_id=5,
         namespace="etl",
         pod_name=POD,
         outcome="failure",
@@ -40,6 +41,7 @@ def settled(**changes) -> Settled:
         message="container base used 1Gi of 1Gi",
         exit_code=137,
         callback_sent=False,
+        settled_at=QUEUED,
         settled_seconds=1.0,
         ti_state="running",
         ti_try_number=1,
@@ -47,7 +49,6 @@ def settled(**changes) -> Settled:
         ti_queued_by_job_id=5,
         ti_hostname=POD,
         ti_job_id=9,
-        worker_running=True,
         worker_silent=False,
         run_over=False,
     )
@@ -86,10 +87,20 @@ def settled(**changes) -> Settled:
         ({"outcome": "success", "reason": None}, Verdict.WAIT),
         ({"outcome": "success", "reason": None, "settled_seconds": 61.0}, Verdict.FAIL_RUNNING),
         ({"callback_sent": True}, Verdict.WAIT),
+        # another scheduler's
+        ({"ti_queued_by_job_id": 6}, Verdict.WAIT),
+        ({"ti_queued_by_job_id": 6, "settled_seconds": 999.0}, Verdict.WAIT),
+        ({"ti_queued_by_job_id": 6, "ti_state": "success"}, Verdict.CLOSE),
+        ({"scheduler_job_id": 6, "ti_state": "success"}, Verdict.CLOSE),
+        ({"ti_queued_by_job_id": 6, "scheduler_job_id": 6, "ti_state": "success"}, Verdict.WAIT),
+        (
+            {"ti_queued_by_job_id": 6, "scheduler_job_id": 6, "ti_state": "success", "settled_seconds": 61.0},
+            Verdict.CLOSE,
+        ),
     ],
 )
 def test_what_is_done_with_an_outcome(changes, verdict):
-    assert judge(settled(**changes)) is verdict
+    assert judge(settled(**changes), 5) is verdict
 
 
 def test_info_stays_under_the_limit_that_kills_the_scheduler_and_is_one_line():
@@ -161,10 +172,11 @@ def test_put_off_outcomes_are_bounded():
     later = Later()
     assert later.put_off("a")
     assert not later.put_off("a")
-    assert later.not_due() == ["a"]
+    assert not later.is_due("a")
+    assert later.is_due("b")
     for number in range(Later.CAPACITY):
         later.put_off(str(number))
-    assert len(later.not_due()) == Later.CAPACITY
+    assert later.is_due("a")  # forgotten
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from windlass_airflow.config import (
-    CLOSE_FOR_OTHERS_SECONDS,
     DELIVERY_PAUSE_SECONDS,
     DELIVERY_ROWS_MAX,
     FAILURE_BUDGET_SECONDS,
@@ -39,28 +39,29 @@ if TYPE_CHECKING:
     OfferFailed = Callable[[TaskInstanceKey, str], None]
     SendCallback = Callable[[CallbackRequest], None]
 
+# The candidates are cut first: a pass costs the same behind any backlog.
 UNDELIVERED = """
+    WITH s AS MATERIALIZED (
+        SELECT * FROM windlass.launch
+        WHERE outcome IS NOT NULL AND delivered_at IS NULL
+          AND (settled_at, launch_id) > (CAST(:after_time AS timestamptz), CAST(:after_id AS text))
+        ORDER BY settled_at, launch_id
+        LIMIT :rows
+    )
     SELECT s.launch_id, s.dag_id, s.task_id, s.run_id, s.map_index, s.try_number, s.queued_dttm,
-           s.namespace, s.pod_name, s.outcome, s.reason, s.message, s.exit_code,
-           s.callback_sent_at IS NOT NULL, CAST(extract(epoch FROM now() - s.settled_at) AS float),
+           s.scheduler_job_id, s.namespace, s.pod_name, s.outcome, s.reason, s.message, s.exit_code,
+           s.callback_sent_at IS NOT NULL, s.settled_at, CAST(extract(epoch FROM now() - s.settled_at) AS float),
            ti.state, ti.try_number, ti.queued_dttm, ti.queued_by_job_id, ti.hostname, ti.job_id,
-           coalesce(j.state = 'running', false),
            coalesce(j.state <> 'running' OR j.latest_heartbeat < now() - make_interval(secs => :silent), true),
            coalesce(dr.state NOT IN ('queued', 'running'), true)
-    FROM windlass.launch s
+    FROM s
     LEFT JOIN {task_instance} ti ON {same_ti}
     LEFT JOIN {job} j ON j.id = ti.job_id
     LEFT JOIN {dag_run} dr ON dr.dag_id = s.dag_id AND dr.run_id = s.run_id
-    WHERE s.outcome IS NOT NULL AND s.delivered_at IS NULL
-      AND CASE WHEN ti.state IN {live_states} AND ti.try_number = s.try_number
-                AND ti.queued_dttm = s.queued_dttm AND dr.state IN ('queued', 'running')
-               THEN ti.queued_by_job_id = :job_id AND s.callback_sent_at IS NULL AND NOT s.launch_id = ANY(:later)
-               ELSE ti.queued_by_job_id = :job_id OR s.scheduler_job_id = :job_id
-                    OR s.settled_at < now() - make_interval(secs => :others)
-          END
-    ORDER BY s.settled_at
-    LIMIT :rows
+    ORDER BY s.settled_at, s.launch_id
 """
+
+START = (datetime.min.replace(tzinfo=timezone.utc), "")
 
 # Rows that the daemon is writing just now are left for the next pass: a lock wait would stop the scheduler's loop.
 CLOSE = text("""
@@ -89,38 +90,46 @@ class Delivery:
         self._later = Later()
         self._ender: TaskEnder | None = None
         self._due_at = 0.0
+        self._cursor = START
 
     def run(self, job_id: int) -> None:
         """One pass, unless the last one was just now. Raises what the database raises."""
         if time.monotonic() < self._due_at:
             return
-        found = self._undelivered(job_id)
+        found = self._undelivered()
         if len(found) < DELIVERY_ROWS_MAX:
             self._due_at = time.monotonic() + DELIVERY_PAUSE_SECONDS
-        verdicts = [(settled, judge(settled)) for settled in found]
-        self._close([settled for settled, verdict in verdicts if verdict is Verdict.CLOSE])
-        self._fail(job_id, [(s, v) for s, v in verdicts if v in (Verdict.FAIL_QUEUED, Verdict.FAIL_RUNNING)])
-        for settled, verdict in verdicts:
-            if verdict is Verdict.WAIT:
-                self._later.put_off(settled.launch_id)
+        done: list[Settled] = []
+        failures: list[tuple[Settled, Verdict]] = []
+        for settled in found:
+            verdict = judge(settled, job_id)
+            if verdict is Verdict.CLOSE:
+                done.append(settled)
+            elif verdict is not Verdict.WAIT and self._later.is_due(settled.launch_id):
+                failures.append((settled, verdict))
+        self._close(done)
+        self._fail(job_id, failures)
 
-    def _undelivered(self, job_id: int) -> list[Settled]:
+    def _undelivered(self) -> list[Settled]:
+        """The next outcomes in the order of their settling; from the start again behind the last."""
         statement = UNDELIVERED.format(
             task_instance=airflow_table("task_instance"),
             job=airflow_table("job"),
             dag_run=airflow_table("dag_run"),
             same_ti=same_key("ti", "s"),
-            live_states=LIVE_STATES,
         )
+        after_time, after_id = self._cursor
         values = {
-            "job_id": job_id,
-            "later": self._later.not_due(),
+            "after_time": after_time,
+            "after_id": after_id,
             "silent": worker_silent_seconds(),
-            "others": CLOSE_FOR_OTHERS_SECONDS,
             "rows": DELIVERY_ROWS_MAX,
         }
         with short_transaction() as connection:
-            return [Settled(*row) for row in connection.execute(text(statement), values)]
+            found = [Settled(*row) for row in connection.execute(text(statement), values)]
+        more = len(found) == DELIVERY_ROWS_MAX
+        self._cursor = (found[-1].settled_at, found[-1].launch_id) if more else START
+        return found
 
     def _close(self, done: list[Settled]) -> None:
         """Mark as delivered what the rows show as taken, and free the slots of those queueings."""
@@ -163,10 +172,10 @@ class Delivery:
 
 
 class Later:
-    """Outcomes not to be looked at for a while: offered and not yet seen as taken, or waiting for the row."""
+    """Failures not to be offered for a while: they were, and are not yet seen as taken."""
 
     CAPACITY = 4_096
-    """Entries kept; the oldest is forgotten, which only means that it is looked at again earlier."""
+    """Entries kept; the oldest is forgotten, which only means that it is offered again earlier."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -181,10 +190,10 @@ class Later:
             self._entries.popitem(last=False)
         return entry is None
 
-    def not_due(self) -> list[str]:
-        """Launch ids whose pause is not over."""
-        now = time.monotonic()
-        return [launch_id for launch_id, (due_at, _) in self._entries.items() if due_at > now]
+    def is_due(self, launch_id: str) -> bool:
+        """Whether it may be offered (again)."""
+        entry = self._entries.get(launch_id)
+        return entry is None or entry[0] <= time.monotonic()
 
     def forget(self, launch_id: str) -> None:
         """It was delivered."""

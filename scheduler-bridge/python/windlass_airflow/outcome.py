@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from windlass_airflow.config import INFO_MAX_CHARACTERS, UNREPORTED_END_SECONDS
+from windlass_airflow.config import CLOSE_FOR_OTHERS_SECONDS, INFO_MAX_CHARACTERS, UNREPORTED_END_SECONDS
 from windlass_airflow.database import LIVE_STATES
 from windlass_airflow.reasons import GIVEN_UP_WHILE_WAITING, HINTS
 
@@ -28,6 +28,8 @@ class Settled(NamedTuple):
     map_index: int
     try_number: int
     queued_dttm: datetime
+    scheduler_job_id: int
+    """Owner when it was claimed; adoption moves the task instance on, not the launch."""
     namespace: str
     pod_name: str
     outcome: str
@@ -35,6 +37,7 @@ class Settled(NamedTuple):
     message: str | None
     exit_code: int | None
     callback_sent: bool
+    settled_at: datetime
     settled_seconds: float
     """Seconds since it was settled, by the database's clock."""
     ti_state: str | None
@@ -43,8 +46,6 @@ class Settled(NamedTuple):
     ti_queued_by_job_id: int | None
     ti_hostname: str | None
     ti_job_id: int | None
-    worker_running: bool
-    """Its LocalTaskJob is in state `running` (it may be dead all the same)."""
     worker_silent: bool
     """There is no LocalTaskJob, or it has ended or missed two heartbeats."""
     run_over: bool
@@ -95,12 +96,20 @@ class Verdict(Enum):
     WAIT = "not now"
 
 
-def judge(settled: Settled) -> Verdict:
-    """Decide by DESIGN's rules for a pod's end and for late outcomes (I3, I6)."""
+def judge(settled: Settled, job_id: int) -> Verdict:
+    """Decide for scheduler `job_id` by DESIGN's rules for a pod's end and for late outcomes (I3, I6)."""
     if settled.run_over or not settled.is_live:
-        return Verdict.CLOSE
-    if settled.callback_sent:
-        return Verdict.WAIT  # the DAG processor has it; a second request would run the callbacks twice
+        # Its owner comes first, because a slot hangs on it. An owner that is gone never comes.
+        is_ours = job_id in (settled.ti_queued_by_job_id, settled.scheduler_job_id)
+        return Verdict.CLOSE if is_ours or settled.settled_seconds > CLOSE_FOR_OTHERS_SECONDS else Verdict.WAIT
+    # With a callback sent the DAG processor has it; a second request would run the callbacks twice.
+    if settled.ti_queued_by_job_id != job_id or settled.callback_sent:
+        return Verdict.WAIT
+    return judge_live(settled)
+
+
+def judge_live(settled: Settled) -> Verdict:
+    """Decide about a task instance of our own that stands where the launch's queueing put it."""
     if settled.outcome in ("superseded", "withdrawn"):
         return Verdict.CLOSE
     if settled.outcome == "success" and settled.settled_seconds < UNREPORTED_END_SECONDS:

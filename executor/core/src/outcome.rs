@@ -109,6 +109,12 @@ impl Reason {
         Self::Unsupported,
     ];
 
+    /// Decided while the pod still waited: it may start after all before it is removed, and run the task. So such an
+    /// outcome is delivered only once the launch is closed (I6).
+    pub fn leaves_a_waiting_pod(self) -> bool {
+        matches!(self, Self::ImagePull | Self::ContainerConfig | Self::Unschedulable | Self::PendingTimeout)
+    }
+
     /// As stored and shown.
     pub fn as_str(self) -> &'static str {
         match self {

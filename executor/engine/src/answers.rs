@@ -1,7 +1,7 @@
 //! The first half of a turn: an answer becomes facts.
 
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
-use windlass_core::ids::LaunchId;
+use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::launch::{Fact, Launch, Stage};
 use windlass_core::store::{
     Claim, ClaimAnswer, LaunchChange, LaunchRow, QueuedTask, SaveAnswer, StoredStage,
@@ -56,6 +56,7 @@ impl Engine {
             },
             (Open::FindWithdrawn, Answer::Tasks(answer)) => {
                 self.reign.intake.withdrawn_ended(now, &self.settings);
+                self.orphans_seen(&answer);
                 self.tasks_seen(answer, now);
             }
             (Open::FindLaunches, Answer::Launches(answer)) => self.strangers_found(id, answer, now),
@@ -67,13 +68,8 @@ impl Engine {
                 // An answer to an earlier attempt's create says nothing of the current one.
                 debug_assert!(self.reign.book.get(&launch).is_none_or(|known| known.attempt >= attempt));
             }
-            (Open::Get(launch, attempt), Answer::Got(answer)) => {
-                if let GetAnswer::Failed { error } = &answer {
-                    self.counters.note_error("kubernetes", error);
-                }
-                if self.reign.book.get(&launch).is_some_and(|known| known.attempt == attempt) {
-                    self.tell(&launch, Fact::GetAnswered(answer), now);
-                }
+            (Open::Get(launch, attempt, asked), Answer::Got(answer)) => {
+                self.got(&launch, attempt, asked, answer, now);
             }
             (Open::Delete(delete), Answer::Deleted(answer)) => {
                 if let DeleteAnswer::Failed { error } = &answer {
@@ -88,6 +84,22 @@ impl Engine {
         }
     }
 
+    fn got(&mut self, launch: &LaunchId, attempt: Attempt, asked: Millis, answer: GetAnswer, now: Millis) {
+        if let GetAnswer::Failed { error } = &answer {
+            self.counters.note_error("kubernetes", error);
+        }
+        let known = self.reign.book.get(launch).filter(|known| known.attempt == attempt);
+        let Some(known) = known else { return };
+        let nothing = matches!(answer, GetAnswer::Gone | GetAnswer::Found(None));
+        // Begun too early to prove that nothing is there: asked again.
+        let answer = if nothing && !known.proves_gone(asked) {
+            GetAnswer::Failed { error: "a create may still land".into() }
+        } else {
+            answer
+        };
+        self.tell(launch, Fact::GetAnswered(answer), now);
+    }
+
     fn tasks_seen(&mut self, answer: Result<Vec<TaskView>, String>, now: Millis) {
         match answer {
             Ok(views) => {
@@ -97,6 +109,15 @@ impl Engine {
                 }
             }
             Err(error) => self.counters.note_error("database", &error),
+        }
+    }
+
+    /// Rows without a launch in the book: a claim that was committed after its queueing was given up.
+    fn orphans_seen(&mut self, answer: &Result<Vec<TaskView>, String>) {
+        for view in answer.iter().flatten() {
+            if self.reign.book.get(&view.launch).is_none() {
+                self.reign.strangers.put(view.launch.clone(), None);
+            }
         }
     }
 
@@ -123,7 +144,7 @@ impl Engine {
                 });
                 let ids: Vec<LaunchId> = rows.iter().map(|row| row.launch.clone()).collect();
                 for row in rows {
-                    self.reign.book.insert(Launch::found(row, now));
+                    self.reign.book.insert(self.found(row, now));
                 }
                 for id in ids {
                     self.file(&id, now);
@@ -134,6 +155,23 @@ impl Engine {
             Ok(None) => self.lose(now),
             // Asked again by the next `send`.
             Err(error) => self.counters.note_error("database", &error),
+        }
+    }
+
+    /// A launch of an earlier term, whose last create may be on its way still.
+    fn found(&self, row: LaunchRow, now: Millis) -> Launch {
+        let mut launch = Launch::found(row, now);
+        launch.may_land_until(now.plus(self.policy.create_ms));
+        launch
+    }
+
+    /// A row that this term has neither loaded nor claimed.
+    fn adopt(&mut self, row: LaunchRow, now: Millis) {
+        if self.reign.book.get(&row.launch).is_none() {
+            let id = row.launch.clone();
+            let launch = self.found(row, now);
+            self.reign.book.insert(launch);
+            self.file(&id, now);
         }
     }
 
@@ -179,6 +217,7 @@ impl Engine {
             Ok(None) => self.lose(now),
             Err(error) => {
                 self.counters.note_error("database", &error);
+                self.reign.claim_doubted = Some(now);
                 self.reign.claims.failed(id, now, self.settings.retry_ms);
             }
         }
@@ -189,6 +228,11 @@ impl Engine {
             ClaimAnswer::Claimed(id) => {
                 self.counters.claimed += 1;
                 self.tell(&id, Fact::Claimed, now);
+                if self.reign.book.barred(&id)
+                    && let Some(launch) = self.reign.book.get_mut(&id)
+                {
+                    launch.read_before_create();
+                }
             }
             // Our own INSERT whose answer was lost, or a row that this term has not loaded.
             ClaimAnswer::Exists(row) => {
@@ -197,6 +241,7 @@ impl Engine {
                     && matches!(launch.stage, Stage::Claiming { .. })
                 {
                     *launch = Launch::found(*row, now);
+                    launch.may_land_until(now.plus(self.policy.create_ms));
                     self.file(&id, now);
                 }
             }
@@ -273,7 +318,7 @@ impl Engine {
         self.tell(launch, Fact::CreateAnswered(answer), now);
     }
 
-    /// Pods that could still start, and whose launches are over: they go. Without a row nothing is decided here.
+    /// Pods whose launches are over go; launches that are not over are taken up. Without a row nothing is decided here.
     fn strangers_found(&mut self, id: CommandId, answer: Result<Vec<LaunchRow>, String>, now: Millis) {
         let rows = match answer {
             Ok(rows) => rows,
@@ -283,13 +328,16 @@ impl Engine {
             }
         };
         let Some(mut strangers) = self.reign.strangers.done(id) else { return };
-        for row in rows.into_iter().filter(|row| row.stage == StoredStage::Closed) {
-            if let Some(pod) = strangers.remove(&row.launch) {
+        for row in rows {
+            let pod = strangers.remove(&row.launch).flatten();
+            if row.stage != StoredStage::Closed {
+                self.adopt(row, now);
+            } else if let Some(pod) = pod {
                 self.reign.deletes.push_back(Delete {
                     launch: row.launch,
                     pod: pod.pod,
                     uid: pod.uid,
-                    resource_version: Some(pod.resource_version),
+                    resource_version: pod.resource_version,
                     awaited: false,
                 });
             }

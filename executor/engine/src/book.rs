@@ -95,7 +95,9 @@ impl Book {
         };
         let (ready, timer) = match &launch.stage {
             Stage::Ready { not_before, .. } if *not_before > now => (false, Some(*not_before)),
-            Stage::Ready { .. } => (!self.barred(launch), None),
+            // Barred: the rows of those before it are read now and then.
+            Stage::Ready { .. } if self.barred(id) => (false, Some(now.plus(policy.reread_ms))),
+            Stage::Ready { .. } => (true, None),
             _ => (false, launch.wake_at(policy)),
         };
         set(&mut self.turns, id, turn);
@@ -112,7 +114,8 @@ impl Book {
     }
 
     /// I11: a launch taken in earlier for the same key may still start a body.
-    fn barred(&self, launch: &Launch) -> bool {
+    pub(crate) fn barred(&self, id: &LaunchId) -> bool {
+        let Some(launch) = self.launches.get(id) else { return false };
         let Some(of_key) = self.keys.get(&launch.queueing.key) else { return false };
         of_key
             .iter()

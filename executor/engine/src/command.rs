@@ -8,6 +8,7 @@ use windlass_core::store::{
     Claim, ClaimAnswer, IntakePass, LaunchRow, LaunchUpdate, QueuedTask, SaveAnswer, TermAnswer,
 };
 use windlass_core::task::{TaskSpec, TaskView};
+use windlass_core::time::Millis;
 
 /// Names one command, so that its answer is told from a late one to an earlier term's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,6 +100,9 @@ pub enum Ask {
         spec: Arc<TaskSpec>,
         /// `?timeout=` of the request; the client waits little longer.
         timeout_ms: u64,
+        /// The last moment at which the request may leave: later it could land after the term. The process may have
+        /// stood still since it was decided, so the driver looks at the clock again (I4).
+        start_by: Millis,
     },
     /// GET by name without resourceVersion [`Answer::Got`].
     GetPod {

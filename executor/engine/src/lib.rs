@@ -27,7 +27,8 @@ pub use report::{Counters, Report};
 pub use settings::Settings;
 use windlass_core::cluster::PodEvent;
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};
-use windlass_core::launch::{Action, Fact, Launch, Policy, Stage};
+use windlass_core::launch::{Action, Fact, Launch, PodEnd, PodStanding, Policy, Stage, classify};
+use windlass_core::pod_view::PodView;
 use windlass_core::store::{Claim, LaunchChange};
 use windlass_core::task::TaskSpec;
 use windlass_core::time::Millis;
@@ -65,8 +66,10 @@ struct Reign {
     reads: Batch<Queueing>,
     specs: Batch<Queueing>,
     notes: Batch<(Queueing, PodRef)>,
-    /// Launches of pods that are in nobody's book.
-    strangers: Batch<Stranger>,
+    /// Launches that are in nobody's book, with their pod where a pod made them known.
+    strangers: Batch<Option<Stranger>>,
+    /// A claim was not answered: it may have been committed, or be committed late, and no answer will say so.
+    claim_doubted: Option<Millis>,
     gets: VecDeque<LaunchId>,
     deletes: VecDeque<Delete>,
     /// What each open command is about.
@@ -74,12 +77,14 @@ struct Reign {
     next_purge: Millis,
 }
 
-/// A pod that waits to start and that no launch in the book owns: a create of a lost leader that landed late.
+/// A pod that no launch in the book owns: a create of a lost leader that landed late, or one that ended after its
+/// launch was closed.
 #[derive(Clone, Debug)]
 struct Stranger {
     pod: PodRef,
     uid: PodUid,
-    resource_version: String,
+    /// For one that waits to start: only in this state.
+    resource_version: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -106,7 +111,8 @@ enum Open {
     FindLaunches,
     Notes,
     Create(LaunchId, Attempt, Millis),
-    Get(LaunchId, Attempt),
+    /// Begun when: it proves nothing about a create that was answered later.
+    Get(LaunchId, Attempt, Millis),
     Delete(Delete),
     Other,
 }
@@ -124,6 +130,7 @@ impl Reign {
             specs: Batch::default(),
             notes: Batch::default(),
             strangers: Batch::default(),
+            claim_doubted: None,
             gets: VecDeque::new(),
             deletes: VecDeque::new(),
             open: BTreeMap::new(),
@@ -170,6 +177,7 @@ impl Engine {
         }
         for id in self.reign.book.due(now) {
             self.tell(&id, Fact::Tick, now);
+            self.read_rivals(&id);
         }
         self.send(now);
         std::mem::take(&mut self.out)
@@ -187,6 +195,17 @@ impl Engine {
         self.file(id, now);
         for action in actions {
             self.act(id, action, now);
+        }
+    }
+
+    /// A launch is barred by others of its key (I11): their rows tell when a body has begun in a pod that had only
+    /// started, or that they were taken back.
+    fn read_rivals(&mut self, id: &LaunchId) {
+        let Some(launch) = self.reign.book.get(id).filter(|_| self.reign.book.barred(id)) else { return };
+        for rival in self.reign.book.others(launch) {
+            if let Some(rival) = self.reign.book.get(&rival) {
+                self.reign.reads.put(rival.id.clone(), rival.queueing.clone());
+            }
         }
     }
 
@@ -236,16 +255,16 @@ impl Engine {
     /// A create goes out at once: its turn was given by `send`, which looked at the term and the window.
     fn create(&mut self, id: &LaunchId, now: Millis) {
         let timeout_ms = self.policy.create_ms;
-        if !self.term.covers(now, timeout_ms) {
+        let Some(start_by) = self.term.start_by(timeout_ms).filter(|by| now <= *by) else {
             let error = "the term ends before the create could".into();
             self.tell(id, Fact::CreateAnswered(windlass_core::cluster::CreateAnswer::Unknown { error }), now);
             return;
-        }
+        };
         let Some(launch) = self.reign.book.get(id) else { return };
         let Stage::Creating { spec, .. } = &launch.stage else { return };
         let (attempt, pod, spec): (Attempt, PodRef, Arc<TaskSpec>) =
             (launch.attempt, launch.pod.clone(), spec.clone());
-        let ask = Ask::Create { launch: id.clone(), attempt, pod, spec, timeout_ms };
+        let ask = Ask::Create { launch: id.clone(), attempt, pod, spec, timeout_ms, start_by };
         self.command(ask, Open::Create(id.clone(), attempt, now));
     }
 
@@ -303,19 +322,15 @@ impl Engine {
         }
     }
 
-    /// A pod of ours that nobody here owns. If it could still start, its row decides (I11).
-    fn stranger(&mut self, view: &windlass_core::pod_view::PodView) {
-        let waits = matches!(
-            windlass_core::launch::classify(view, &self.policy),
-            windlass_core::launch::PodStanding::Waiting(_) | windlass_core::launch::PodStanding::Stuck { .. }
-        );
-        if waits && !view.deleting {
-            let stranger = Stranger {
-                pod: view.pod.clone(),
-                uid: view.uid.clone(),
-                resource_version: view.resource_version.clone(),
-            };
-            self.reign.strangers.put(view.launch.clone(), stranger);
-        }
+    /// A pod of ours that nobody here owns. If it could still start, or is to be removed, its row decides (I11).
+    fn stranger(&mut self, view: &PodView) {
+        let resource_version = match classify(view, &self.policy) {
+            _ if view.deleting => return,
+            PodStanding::Waiting(_) | PodStanding::Stuck { .. } => Some(view.resource_version.clone()),
+            PodStanding::Ended(end) if self.policy.deletes(end != PodEnd::Succeeded) => None,
+            PodStanding::Ended(_) | PodStanding::Started => return,
+        };
+        let stranger = Stranger { pod: view.pod.clone(), uid: view.uid.clone(), resource_version };
+        self.reign.strangers.put(view.launch.clone(), Some(stranger));
     }
 }

@@ -7,6 +7,10 @@ use windlass_core::time::Millis;
 use crate::command::Ask;
 use crate::{Engine, Open};
 
+/// After a claim that was not answered, its row is looked for so long, in milliseconds: far above the time in which
+/// the database ends a statement.
+const CLAIM_DOUBT_MS: u64 = 60_000;
+
 impl Engine {
     pub(crate) fn send(&mut self, now: Millis) {
         if self.exited {
@@ -23,8 +27,9 @@ impl Engine {
         self.send_reads(now);
         self.send_saves(epoch, now);
         self.send_deletes();
-        self.send_gets();
+        self.send_gets(now);
         if self.stopping.is_none() {
+            self.send_withdrawn(now);
             self.send_intake(now);
             self.send_claims(epoch, now);
             self.send_creates(now);
@@ -74,7 +79,12 @@ impl Engine {
                 break;
             }
         }
-        if self.reign.book.unstarted() > 0 && self.reign.intake.withdrawn_due(now, &self.settings) {
+    }
+
+    fn send_withdrawn(&mut self, now: Millis) {
+        let doubted = self.reign.claim_doubted.is_some_and(|at| now.since(at) < CLAIM_DOUBT_MS);
+        let some = self.reign.book.unstarted() > 0 || doubted;
+        if some && self.reign.intake.withdrawn_due(now, &self.settings) {
             let limit = self.settings.batch;
             self.command(Ask::FindWithdrawn { limit }, Open::FindWithdrawn);
         }
@@ -128,14 +138,14 @@ impl Engine {
         }
     }
 
-    fn send_gets(&mut self) {
+    fn send_gets(&mut self, now: Millis) {
         let mut in_flight = self.reign.count_open(|open| matches!(open, Open::Get(..)));
         while in_flight < self.settings.gets_max as usize
             && let Some(id) = self.reign.gets.pop_front()
         {
             let Some(launch) = self.reign.book.get(&id) else { continue };
             let (attempt, pod) = (launch.attempt, launch.pod.clone());
-            self.command(Ask::GetPod { launch: id.clone(), attempt, pod }, Open::Get(id, attempt));
+            self.command(Ask::GetPod { launch: id.clone(), attempt, pod }, Open::Get(id, attempt, now));
             in_flight += 1;
         }
     }
@@ -145,7 +155,7 @@ impl Engine {
         while self.reign.pacing.open(self.reign.book.turns(), now)
             && self.term.covers(now, self.policy.create_ms)
         {
-            let Some(id) = self.reign.book.next_ready(&self.reign.pacing, now) else { return };
+            let Some(id) = self.reign.book.next_ready(&self.reign.pacing, now) else { break };
             self.tell(&id, Fact::Turn, now);
         }
         if self.reign.specs.len() > 0 {

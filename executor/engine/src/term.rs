@@ -54,6 +54,14 @@ impl Term {
         matches!(self.state, State::Leading { deadline, .. } if now.plus(ms) < deadline)
     }
 
+    /// The last moment at which something that takes `ms` may begin.
+    pub(crate) fn start_by(&self, ms: u64) -> Option<Millis> {
+        match self.state {
+            State::Leading { deadline, .. } => Some(Millis(deadline.0.saturating_sub(ms + 1))),
+            State::Standby | State::Releasing { .. } | State::Released => None,
+        }
+    }
+
     pub(crate) fn leads(&self) -> bool {
         matches!(self.state, State::Leading { .. })
     }

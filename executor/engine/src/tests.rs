@@ -216,6 +216,9 @@ fn a_newer_queueing_waits_until_the_older_pod_cannot_start_any_more() {
     }
     assert_eq!(world.created(), Vec::<String>::new(), "its pod may still start");
     world.answer("delete", Answer::Deleted(windlass_core::cluster::DeleteAnswer::Gone));
+    // It has waited: what the intake read is old.
+    assert_eq!(world.created(), Vec::<String>::new(), "its row is read again first");
+    world.answer("read specs", Answer::Specs(Ok(vec![(newer.launch, Some(newer.spec))])));
     assert_eq!(world.created(), ["a"]);
 }
 

@@ -5,7 +5,7 @@ use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use crate::ids::PodUid;
 use crate::pod_view::PodView;
 use crate::store::LaunchChange;
-use crate::task::{TaskState, TaskView};
+use crate::task::TaskView;
 use crate::time::Millis;
 
 impl Launch {
@@ -20,14 +20,15 @@ impl Launch {
             Fact::PodDeleted(uid) => self.left_deleted(&uid, now, policy),
             Fact::GetAnswered(GetAnswer::Found(None) | GetAnswer::Gone) => self.left_gone(now, policy),
             Fact::DeleteAnswered(answer) => self.delete_answered(&answer, now, policy),
-            Fact::TaskSeen(view) => self.caught(&view, now),
+            Fact::TaskSeen(view) => self.begun(&view),
             Fact::Tick => self.overdue_after(now, policy),
+            // A gap may have hidden its end.
+            Fact::PodNotListed => self.left_unlisted(now),
             Fact::GetAnswered(GetAnswer::Failed { .. })
             | Fact::Claimed
             | Fact::Turn
             | Fact::SpecRead(_)
             | Fact::CreateAnswered(_)
-            | Fact::PodNotListed
             | Fact::Refused(_) => Vec::new(),
         }
     }
@@ -48,16 +49,22 @@ impl Launch {
 
     /// Asks for the next step that removes what is left, or closes.
     fn clear_away(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+        let sure = self.proves_gone(now);
         let Stage::Settled { left, asked } = &mut self.stage else { return Vec::new() };
         let attempt = self.attempt;
         let action = match left {
             PodLeft::Nothing => return self.close(now),
-            PodLeft::Over { failed, .. } if !policy.deletes(*failed) => return self.close(now),
-            PodLeft::Started { caught: false, .. } => {
+            PodLeft::Over { failed, .. } if !policy.deletes(*failed) => {
+                if sure {
+                    return self.close(now);
+                }
+                *asked = Some(now);
+                return Vec::new();
+            }
+            PodLeft::Started { .. } => {
                 *asked = None;
                 return Vec::new();
             }
-            PodLeft::Started { caught: true, .. } => Action::ReadTask,
             PodLeft::Doubt | PodLeft::Waiting { deleting: true, .. } => Action::GetPod,
             PodLeft::Over { uid, .. } => {
                 Action::DeletePod { uid: uid.clone(), resource_version: None, attempt }
@@ -87,9 +94,7 @@ impl Launch {
             PodStanding::Ended(end) => {
                 PodLeft::Over { uid: view.uid.clone(), failed: end != super::PodEnd::Succeeded }
             }
-            PodStanding::Started => {
-                PodLeft::Started { uid: view.uid.clone(), caught: !view.deleting && self.was_waiting() }
-            }
+            PodStanding::Started => PodLeft::Started { uid: view.uid.clone(), began: self.began() },
             PodStanding::Waiting(_) | PodStanding::Stuck { .. } => PodLeft::Waiting {
                 uid: view.uid.clone(),
                 resource_version: view.resource_version.clone(),
@@ -112,21 +117,28 @@ impl Launch {
         }
     }
 
-    fn was_waiting(&self) -> bool {
+    fn began(&self) -> bool {
         match &self.stage {
             Stage::Settling { left, .. } | Stage::Settled { left, .. } => {
-                matches!(
-                    left,
-                    PodLeft::Waiting { .. } | PodLeft::Doubt | PodLeft::Started { caught: true, .. }
-                )
+                matches!(left, PodLeft::Started { began: true, .. })
             }
             _ => false,
         }
     }
 
+    fn left_unlisted(&mut self, now: Millis) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Settled { asked: asked @ None, .. } => {
+                *asked = Some(now);
+                vec![Action::GetPod]
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn left_deleted(&mut self, gone: &PodUid, now: Millis, policy: &Policy) -> Vec<Action> {
         match self.uid() {
-            Some(uid) if uid == gone => self.left_gone(now, policy),
+            Some(uid) if uid == gone => self.known_gone(now, policy),
             _ => Vec::new(),
         }
     }
@@ -145,25 +157,33 @@ impl Launch {
         }
     }
 
+    /// The pod that was known is gone. Whether another has its name, or may yet have it, only a GET tells.
+    fn known_gone(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+        if self.proves_gone(now) {
+            return self.left_gone(now, policy);
+        }
+        if let Stage::Settling { left, .. } | Stage::Settled { left, .. } = &mut self.stage {
+            *left = PodLeft::Doubt;
+        }
+        self.clear_away(now, policy)
+    }
+
     fn delete_answered(&mut self, answer: &DeleteAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
+        let sure = self.proves_gone(now);
         let Stage::Settled { left, asked } = &mut self.stage else { return Vec::new() };
         match (answer, left) {
-            (DeleteAnswer::Gone, left) => {
-                *left = PodLeft::Nothing;
+            (DeleteAnswer::Gone, _) => self.known_gone(now, policy),
+            // It ended: it can start nothing any more, and the API server will see it out.
+            (DeleteAnswer::Accepted, PodLeft::Over { .. }) if sure => self.close(now),
+            (DeleteAnswer::Accepted, left @ PodLeft::Over { .. }) => {
+                *left = PodLeft::Doubt;
                 self.clear_away(now, policy)
             }
-            // It ended: it can start nothing any more, and the API server will see it out.
-            (DeleteAnswer::Accepted, PodLeft::Over { .. }) => self.close(now),
             // An unbound pod is gone with the answer, a bound one when its kubelet says so: the watch or a GET tells.
             (DeleteAnswer::Accepted, PodLeft::Waiting { deleting, .. }) => {
                 *deleting = true;
                 *asked = Some(now);
                 vec![Action::GetPod]
-            }
-            (DeleteAnswer::Accepted, PodLeft::Started { caught, .. }) => {
-                *caught = false;
-                *asked = None;
-                Vec::new()
             }
             (DeleteAnswer::Moved, PodLeft::Waiting { .. }) => {
                 *asked = Some(now);
@@ -174,28 +194,21 @@ impl Launch {
         }
     }
 
-    /// It started while it was being withdrawn. If the task runs in it, it belongs to the newer queueing now (I11).
-    fn caught(&mut self, view: &TaskView, now: Millis) -> Vec<Action> {
-        let name = &self.pod.name;
-        let Stage::Settled { left: PodLeft::Started { uid, caught: caught @ true }, asked } = &mut self.stage
-        else {
-            return Vec::new();
-        };
-        let runs_here = view.row.as_ref().is_some_and(|row| {
-            row.state == TaskState::Running
-                && row.hostname.as_deref().is_none_or(|host| host.starts_with(name.as_str()))
-        });
-        if runs_here {
-            *caught = false;
-            *asked = None;
-            return Vec::new();
+    /// The row tells whether a body has begun in the pod that still runs: no other will (I11).
+    fn begun(&mut self, view: &TaskView) -> Vec<Action> {
+        let begins_here = self.is_host(view);
+        if let Stage::Settling { left, .. } | Stage::Settled { left, .. } = &mut self.stage
+            && let PodLeft::Started { began, .. } = left
+        {
+            *began |= begins_here;
         }
-        *asked = Some(now);
-        vec![Action::DeletePod { uid: uid.clone(), resource_version: None, attempt: self.attempt }]
+        Vec::new()
     }
 
     fn overdue_after(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        let overdue = |asked: &Millis| now.since(*asked) >= policy.answer_ms;
+        let lands_by = self.lands_by;
+        let unproved = |asked: &Millis| lands_by.is_some_and(|by| *asked < by && now >= by);
+        let overdue = |asked: &Millis| now.since(*asked) >= policy.answer_ms || unproved(asked);
         match &mut self.stage {
             Stage::Settling { outcome, asked, .. } if overdue(asked) => {
                 *asked = now;

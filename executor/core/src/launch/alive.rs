@@ -16,6 +16,7 @@ impl Alive {
             uid,
             resource_version,
             started,
+            began: false,
             since: now,
             deleting_since: None,
             waits_for: None,
@@ -24,8 +25,9 @@ impl Alive {
         }
     }
 
-    pub(super) fn wake_at(&self, policy: &Policy) -> Option<Millis> {
-        let answer = self.asked.map(|asked| asked.plus(policy.answer_ms));
+    pub(super) fn wake_at(&self, lands_by: Option<Millis>, policy: &Policy) -> Option<Millis> {
+        let proof = |asked| lands_by.filter(|by| asked < *by).unwrap_or(Millis(u64::MAX));
+        let answer = self.asked.map(|asked| asked.plus(policy.answer_ms).min(proof(asked)));
         let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
         let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
         [answer, pending, unreachable].into_iter().flatten().min()
@@ -33,7 +35,7 @@ impl Alive {
 
     fn left(&self) -> PodLeft {
         if self.started {
-            PodLeft::Started { uid: self.uid.clone(), caught: false }
+            PodLeft::Started { uid: self.uid.clone(), began: self.began }
         } else {
             let resource_version = self.resource_version.clone();
             PodLeft::Waiting {
@@ -163,6 +165,7 @@ impl Launch {
                 alive.asked = Some(now);
                 vec![Action::GetPod]
             }
+            Stage::Judging { .. } => vec![Action::GetPod],
             _ => Vec::new(),
         }
     }
@@ -198,6 +201,11 @@ impl Launch {
                 Stage::Alive(alive) if alive.asked.is_some() => {
                     self.judge(PodEnd::Gone, PodLeft::Nothing, now)
                 }
+                // It was given up while it was there, and what is judged is no longer so.
+                Stage::Judging { end: end @ (PodEnd::Unreachable | PodEnd::Stuck { .. }), left, .. } => {
+                    (*end, *left) = (PodEnd::Gone, PodLeft::Nothing);
+                    vec![Action::ReadTask]
+                }
                 _ => Vec::new(),
             },
             // Asked again when `asked` is overdue.
@@ -206,6 +214,10 @@ impl Launch {
     }
 
     fn task_seen(&mut self, view: &TaskView, now: Millis, policy: &Policy) -> Vec<Action> {
+        let begins_here = self.is_host(view);
+        if let Stage::Alive(alive) = &mut self.stage {
+            alive.began |= begins_here;
+        }
         match &self.stage {
             Stage::Alive(alive) if !alive.started => match judge_unstarted(self, view) {
                 Some(outcome) => {
@@ -219,6 +231,8 @@ impl Launch {
                 let (end, left) = (end.clone(), left.clone());
                 match judge_end(self, &end, view, policy) {
                     Judgement::Settle(outcome) => self.settle(outcome, left, now),
+                    // A create of this attempt may still land beside the next one's: the row is read again later.
+                    Judgement::Relaunch(_) if !self.proves_gone(now) => Vec::new(),
                     Judgement::Relaunch(why) => self.relaunch(why, &left, now, policy),
                     Judgement::Wait if end == PodEnd::Never => vec![Action::GetPod],
                     Judgement::Wait => Vec::new(),
@@ -233,21 +247,15 @@ impl Launch {
         }
     }
 
-    /// The next attempt is stored before its pod is created; the lost pod's object goes if the policy says so.
+    /// The next attempt is stored before its pod is created and before the lost pod's object goes (I3).
     fn relaunch(&mut self, why: String, left: &PodLeft, now: Millis, policy: &Policy) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if let PodLeft::Over { uid, .. } = left
-            && policy.deletes(true)
-        {
-            actions.push(Action::DeletePod {
-                uid: uid.clone(),
-                resource_version: None,
-                attempt: self.attempt,
-            });
-        }
-        actions.push(self.save_relaunch(&why));
-        self.stage = Stage::Relaunching { why, asked: now };
-        actions
+        let remove = match left {
+            PodLeft::Over { uid, .. } if policy.deletes(true) => Some(uid.clone()),
+            _ => None,
+        };
+        let save = self.save_relaunch(&why);
+        self.stage = Stage::Relaunching { why, remove, asked: now };
+        vec![save]
     }
 
     fn save_relaunch(&self, why: &str) -> Action {
@@ -263,18 +271,22 @@ impl Launch {
     }
 
     fn relaunch_saved(&mut self, now: Millis) -> Vec<Action> {
-        if let Stage::Relaunching { .. } = self.stage {
-            self.attempt = self.attempt.next();
-            self.pod = self.pod_of(self.attempt);
-            self.stage = Stage::Ready { spec: None, untried: false, not_before: now, failures: 0 };
-        }
-        Vec::new()
+        let Stage::Relaunching { remove, .. } = &mut self.stage else { return Vec::new() };
+        let (lost, attempt) = (remove.take(), self.attempt);
+        self.attempt = attempt.next();
+        self.pod = self.pod_of(self.attempt);
+        self.stage = Stage::Ready { spec: None, untried: false, not_before: now, failures: 0 };
+        let delete = |uid| Action::DeletePod { uid, resource_version: None, attempt };
+        lost.map(delete).into_iter().collect()
     }
 
     fn overdue_alive(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+        let lands_by = self.lands_by;
         match &mut self.stage {
             Stage::Alive(alive) => {
-                if alive.asked.is_some_and(|asked| now.since(asked) >= policy.answer_ms) {
+                let unproved = |asked: Millis| lands_by.is_some_and(|by| asked < by && now >= by);
+                let overdue = |asked: Millis| now.since(asked) >= policy.answer_ms || unproved(asked);
+                if alive.asked.is_some_and(overdue) {
                     alive.asked = Some(now);
                     return vec![Action::GetPod];
                 }
@@ -290,11 +302,15 @@ impl Launch {
                 }
                 Vec::new()
             }
-            Stage::Judging { asked, .. } if now.since(*asked) >= policy.reread_ms => {
+            // What the row says hangs on the pod's end, and that of an unreachable one may have gone unseen.
+            Stage::Judging { end, asked, .. } if now.since(*asked) >= policy.reread_ms => {
                 *asked = now;
-                vec![Action::ReadTask]
+                match end {
+                    PodEnd::Unreachable => vec![Action::ReadTask, Action::GetPod],
+                    _ => vec![Action::ReadTask],
+                }
             }
-            Stage::Relaunching { why, asked } if now.since(*asked) >= policy.answer_ms => {
+            Stage::Relaunching { why, asked, .. } if now.since(*asked) >= policy.answer_ms => {
                 *asked = now;
                 let why = why.clone();
                 vec![self.save_relaunch(&why)]

@@ -63,6 +63,11 @@ impl Launch {
     }
 
     fn create_answered(&mut self, answer: CreateAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
+        match &answer {
+            // Sent before now, so it lands within its server-side timeout from now.
+            CreateAnswer::Unknown { .. } => self.may_land_until(now.plus(policy.create_ms)),
+            _ => self.answered = now,
+        }
         let Stage::Creating { .. } = self.stage else {
             // Given up before; whether it landed, the next look at the pod tells.
             return match answer {
@@ -117,6 +122,7 @@ impl Launch {
                 vec![Action::ReadSpec]
             }
             Stage::Creating { asked, .. } if now.since(*asked) >= policy.create_ms + policy.answer_ms => {
+                self.may_land_until(now.plus(policy.create_ms));
                 self.create_failed(now, policy)
             }
             _ => Vec::new(),

@@ -15,6 +15,7 @@ mod after;
 mod alive;
 mod before;
 mod classify;
+mod facts;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -23,15 +24,15 @@ mod verdict;
 use std::sync::Arc;
 
 pub use classify::{PodEnd, PodStanding, classify};
+pub use facts::{Action, Fact};
 pub use policy::Policy;
 pub use verdict::{Judgement, judge_end, judge_unstarted};
 
-use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use crate::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};
 use crate::outcome::Outcome;
 use crate::pod_view::PodView;
-use crate::store::{LaunchChange, LaunchRow, QueuedTask, StoredStage};
-use crate::task::{TaskSpec, TaskView};
+use crate::store::{LaunchRow, QueuedTask, StoredStage};
+use crate::task::TaskSpec;
 use crate::time::Millis;
 
 /// Windlass's view of one queueing, from intake until nothing of it is left.
@@ -49,6 +50,10 @@ pub struct Launch {
     pub priority_weight: i32,
     /// Owner of the task instance when it was seen.
     pub scheduler_job_id: i64,
+    /// A GET that was begun before this proves no pod gone: a create was answered then.
+    pub answered: Millis,
+    /// A create that was given up may still land until then.
+    pub lands_by: Option<Millis>,
     /// Where it stands.
     pub stage: Stage,
 }
@@ -105,6 +110,8 @@ pub enum Stage {
     Relaunching {
         /// Why, for people.
         why: String,
+        /// The lost pod's object, if it is to go once the next attempt is stored (I3).
+        remove: Option<PodUid>,
         /// When asked.
         asked: Millis,
     },
@@ -142,6 +149,9 @@ pub struct Alive {
     pub resource_version: String,
     /// Its worker's container has started.
     pub started: bool,
+    /// Its worker has begun a body: the row has named this pod as the host. A worker begins one at most, so no other
+    /// can begin in it (I11). Before that, a worker that is still starting up would take what the row offers.
+    pub began: bool,
     /// Since when we know it.
     pub since: Millis,
     /// Since when its deletion is seen to be under way.
@@ -170,12 +180,12 @@ pub enum PodLeft {
         /// A delete was accepted; it is on its way out.
         deleting: bool,
     },
-    /// Its worker's container runs: never deleted by us, unless it was caught starting after a withdrawal.
+    /// Its worker's container runs: never deleted by us. The worker looks at the row itself; what it begins, it ends.
     Started {
         /// Which.
         uid: PodUid,
-        /// It started while it was being withdrawn: read the row, and stop it unless the task runs in it.
-        caught: bool,
+        /// As in `Alive`.
+        began: bool,
     },
     /// All its containers ended.
     Over {
@@ -191,64 +201,10 @@ impl PodLeft {
     pub fn may_still_start(&self) -> bool {
         match self {
             Self::Doubt | Self::Waiting { .. } => true,
-            Self::Nothing | Self::Started { .. } | Self::Over { .. } => false,
+            Self::Started { began, .. } => !began,
+            Self::Nothing | Self::Over { .. } => false,
         }
     }
-}
-
-/// What a launch can learn.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fact {
-    /// The INSERT is committed.
-    Claimed,
-    /// It is its turn: pacing and barrier let it create.
-    Turn,
-    /// The row is still this queueing, queued; and this is what to run.
-    SpecRead(Option<Arc<TaskSpec>>),
-    /// The create was answered.
-    CreateAnswered(CreateAnswer),
-    /// The watch or a list shows the pod.
-    PodSeen(Box<PodView>),
-    /// The watch says that the object of this uid is gone.
-    PodDeleted(PodUid),
-    /// A complete list does not show the pod: no proof, but reason to ask.
-    PodNotListed,
-    /// The GET was answered.
-    GetAnswered(GetAnswer),
-    /// The delete was answered.
-    DeleteAnswered(DeleteAnswer),
-    /// The row was read.
-    TaskSeen(TaskView),
-    /// The change asked for is committed.
-    Saved,
-    /// The change's guard did not hold; the row is so.
-    Refused(Option<LaunchRow>),
-    /// Time has passed.
-    Tick,
-}
-
-/// What a launch can ask for. Any of them may be asked for again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// Read the row; answer `TaskSeen`.
-    ReadTask,
-    /// Read the row and what to run; answer `SpecRead`.
-    ReadSpec,
-    /// Create the pod of the current attempt; answer `CreateAnswered`.
-    Create,
-    /// GET by name without resourceVersion; answer `GetAnswered`.
-    GetPod,
-    /// Delete; answer `DeleteAnswered`.
-    DeletePod {
-        /// Precondition.
-        uid: PodUid,
-        /// Precondition, where the decision hangs on the state judged.
-        resource_version: Option<String>,
-        /// Which attempt's pod: an earlier one is deleted without its answer being awaited.
-        attempt: Attempt,
-    },
-    /// Write; answer `Saved` or `Refused` (none awaited for `Created` and `Running`).
-    Save(LaunchChange),
 }
 
 impl Launch {
@@ -261,6 +217,8 @@ impl Launch {
             pod: task.pod.clone(),
             priority_weight: task.spec.priority_weight,
             scheduler_job_id: task.spec.scheduler_job_id,
+            answered: now,
+            lands_by: None,
             stage: Stage::Claiming { spec: task.spec.clone(), asked: now },
         }
     }
@@ -284,16 +242,29 @@ impl Launch {
             pod: row.pod,
             priority_weight: row.priority_weight,
             scheduler_job_id: row.scheduler_job_id,
+            answered: now,
+            lands_by: None,
             stage,
         }
+    }
+
+    /// A create of this launch was begun that nobody waits for any more: by a process that is gone, or it was given up.
+    /// The API server ends it by itself until `by`.
+    pub fn may_land_until(&mut self, by: Millis) {
+        self.lands_by = self.lands_by.max(Some(by));
+    }
+
+    /// Whether a GET begun at `asked` that found nothing proves that there is no pod and that none can come any more.
+    pub fn proves_gone(&self, asked: Millis) -> bool {
+        asked >= self.answered && self.lands_by.is_none_or(|by| asked >= by)
     }
 
     /// Takes one fact and returns what to do.
     pub fn apply(&mut self, fact: Fact, now: Millis, policy: &Policy) -> Vec<Action> {
         if let Fact::PodSeen(view) = &fact
-            && view.attempt != self.attempt
+            && (view.attempt != self.attempt || view.pod != self.pod)
         {
-            return self.other_attempt(view);
+            return self.other_attempt(view, policy);
         }
         if let Fact::Refused(row) = fact {
             return self.refused(row, now, policy);
@@ -315,7 +286,7 @@ impl Launch {
 
     /// When to come back with `Tick`, if nothing happens before.
     pub fn wake_at(&self, policy: &Policy) -> Option<Millis> {
-        let answer_by = |asked: &Millis| Some(asked.plus(policy.answer_ms));
+        let answer_by = |asked: &Millis| Some(self.ask_again_at(*asked, policy));
         match &self.stage {
             // The engine repeats claims as a batch.
             Stage::Claiming { .. } | Stage::Closed => None,
@@ -326,13 +297,19 @@ impl Launch {
             | Stage::Closing { asked } => answer_by(asked),
             Stage::Judging { asked, .. } => Some(asked.plus(policy.reread_ms)),
             Stage::Creating { asked, .. } => Some(asked.plus(policy.create_ms + policy.answer_ms)),
-            Stage::Alive(alive) => alive.wake_at(policy),
+            Stage::Alive(alive) => alive.wake_at(self.lands_by, policy),
             Stage::Settled { asked, left } => match (asked, left) {
                 (Some(asked), _) => answer_by(asked),
-                (None, PodLeft::Started { caught: false, .. }) => None,
+                (None, PodLeft::Started { .. }) => None,
                 (None, _) => Some(Millis(0)),
             },
         }
+    }
+
+    /// A question asked at `asked` is asked again then. One about the pod gets no proof before `lands_by`.
+    fn ask_again_at(&self, asked: Millis, policy: &Policy) -> Millis {
+        let overdue = asked.plus(policy.answer_ms);
+        self.lands_by.filter(|by| asked < *by).map_or(overdue, |by| overdue.min(by))
     }
 
     /// Barrier I11: whether a task body of this launch could still begin.
@@ -343,9 +320,9 @@ impl Launch {
             | Stage::Checking { .. }
             | Stage::Creating { .. }
             | Stage::Relaunching { .. } => true,
-            Stage::Alive(alive) => !alive.started,
+            Stage::Alive(alive) => !alive.began,
             Stage::Judging { left, .. } | Stage::Settling { left, .. } | Stage::Settled { left, .. } => {
-                left.may_still_start()
+                left.may_still_start() || self.lands_by.is_some()
             }
             Stage::Closing { .. } | Stage::Closed => false,
         }
@@ -367,17 +344,21 @@ impl Launch {
         }
     }
 
-    /// A pod of an attempt that was given up. It must not start; if it runs already, the row tells whose task it has.
-    fn other_attempt(&self, view: &PodView) -> Vec<Action> {
-        match classify(view, &Policy::default()) {
-            PodStanding::Waiting(_) | PodStanding::Stuck { .. } if !view.deleting => {
-                vec![Action::DeletePod {
-                    uid: view.uid.clone(),
-                    resource_version: Some(view.resource_version.clone()),
-                    attempt: view.attempt,
-                }]
-            }
-            _ => Vec::new(),
+    /// A pod of an attempt that was given up. It must not start; once it has ended it goes as the policy says.
+    fn other_attempt(&self, view: &PodView, policy: &Policy) -> Vec<Action> {
+        let resource_version = match classify(view, policy) {
+            _ if view.deleting || view.attempt > self.attempt => return Vec::new(),
+            PodStanding::Waiting(_) | PodStanding::Stuck { .. } => Some(view.resource_version.clone()),
+            PodStanding::Ended(end) if policy.deletes(end != PodEnd::Succeeded) => None,
+            PodStanding::Ended(_) | PodStanding::Started => return Vec::new(),
+        };
+        vec![Action::DeletePod { uid: view.uid.clone(), resource_version, attempt: view.attempt }]
+    }
+
+    /// It waited behind another pod of its key: what the intake read of its row is old, and is read again.
+    pub fn read_before_create(&mut self) {
+        if let Stage::Ready { spec, .. } = &mut self.stage {
+            *spec = None;
         }
     }
 
@@ -399,7 +380,8 @@ impl Launch {
         if arrived {
             return self.apply(Fact::Saved, now, policy);
         }
-        *self = Self::found(row, now);
+        let lands_by = self.lands_by;
+        *self = Self { lands_by, ..Self::found(row, now) };
         self.apply(Fact::Tick, now, policy)
     }
 }

@@ -143,7 +143,19 @@ fn in_the_body(launch: &Launch, end: &PodEnd, row: &TaskRow) -> Judgement {
             "the node stopped answering while the task was running".into(),
             None,
         ),
+        // An earlier queueing's pod had taken the body up, and that one's end was not this launch's to report.
+        PodEnd::Never | PodEnd::Stuck { .. } if worker_is_dead => {
+            died(Reason::Killed, "the worker that had taken the task up in another pod died".into(), None)
+        }
         PodEnd::Unreachable | PodEnd::Never | PodEnd::Stuck { .. } => Judgement::Wait,
+    }
+}
+
+impl Launch {
+    /// The row names this launch's pod as the host of the body that began last.
+    pub(super) fn is_host(&self, view: &TaskView) -> bool {
+        let host = view.row.as_ref().and_then(|row| row.hostname.as_deref());
+        host.is_some_and(|host| is_host_of(host, &self.pod.name))
     }
 }
 

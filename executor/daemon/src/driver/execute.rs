@@ -112,7 +112,12 @@ impl Edges {
                 }
                 Answer::Done
             }
-            Ask::Create { launch, attempt, pod, spec, timeout_ms } => {
+            // This process may have stood still since the engine decided (I4).
+            Ask::Create { start_by, .. } if crate::clock::now() > start_by => {
+                let error = "not sent: the term could have ended before it landed".into();
+                Answer::Created(CreateAnswer::Unknown { error })
+            }
+            Ask::Create { launch, attempt, pod, spec, timeout_ms, .. } => {
                 Answer::Created(self.create(&launch, attempt, &pod, &spec, timeout_ms).await)
             }
             Ask::GetPod { launch, attempt, pod } => Answer::Got(self.get(&pod, &launch, attempt).await),

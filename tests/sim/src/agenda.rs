@@ -59,6 +59,7 @@ pub(crate) enum Event {
     Delete { sender: Sender, call: Box<DeleteCall>, answer_in: Option<u64> },
     WatchStep { daemon: usize, generation: u32 },
     Relist { daemon: usize, generation: u32 },
+    ListAgain { daemon: usize, generation: u32 },
     // Nodes and what runs on them, by number of the pod.
     Bind(usize),
     StartContainer(usize),

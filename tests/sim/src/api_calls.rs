@@ -56,15 +56,19 @@ impl World {
 
     pub(crate) fn send_create(&mut self, sender: Sender, ask: Ask) {
         let lost = failed(&ask);
-        let Ask::Create { launch, attempt, mut pod, timeout_ms, .. } = ask else { return };
+        let Ask::Create { launch, attempt, mut pod, timeout_ms, start_by, .. } = ask else { return };
         let Some(task) = self.task_of_launch.get(&launch).copied() else { return };
+        let late = self.daemons[sender.daemon].clock.local(self.now) > start_by.0;
+        if late && self.plant != Some(Plant::TermNotChecked) {
+            return self.answer_in(sender, 0, lost);
+        }
         let row = self.db.launches.get(&launch);
         self.check.create_begins(self.now, task, row, attempt);
         let daemon = &self.daemons[sender.daemon];
         let term = &self.db.term;
-        let in_term = term.holder.as_deref() == Some(&daemon.holder)
-            && term.epoch == daemon.epoch
-            && self.now + timeout_ms <= term.expires;
+        // By holder: an acquisition of its own that committed late takes the term from nobody.
+        let held = term.holder.as_deref() == Some(&daemon.holder);
+        let in_term = held && self.now + timeout_ms <= term.expires;
         self.check.create_in_term(self.now, task, in_term);
         self.say(Some(task), || format!("daemon {} creates {pod} (attempt {})", sender.daemon, attempt.0));
         if let Some(answer) = self.refusal() {
@@ -203,7 +207,8 @@ impl World {
     fn deleted_by_us(&mut self, by: usize, number: usize) {
         let pod = &self.cluster.pods[number];
         let row = self.db.launches.get(&pod.view.launch);
-        self.check.pod_deleted_by_us(self.now, number, pod, row);
+        let reachable = pod.node.is_none_or(|node| !self.cluster.nodes[node].cut);
+        self.check.pod_deleted_by_us(self.now, number, (pod, reachable), row);
         let task = pod.task;
         self.say(Some(task), || format!("daemon {by} deletes pod {number}"));
         self.pod_changed();

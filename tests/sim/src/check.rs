@@ -8,7 +8,7 @@ use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::store::StoredStage;
 use windlass_core::time::UtcMicros;
 
-use crate::cluster::Pod;
+use crate::cluster::{Pod, Process};
 use crate::database::{Stored, Task};
 
 /// Something that must not be.
@@ -96,7 +96,13 @@ impl Checkers {
 
     /// I3: none is deleted before its outcome, or the relaunch that follows it, is committed. And never while the
     /// task's body runs in it.
-    pub(crate) fn pod_deleted_by_us(&mut self, at: u64, number: usize, pod: &Pod, row: Option<&Stored>) {
+    pub(crate) fn pod_deleted_by_us(
+        &mut self,
+        at: u64,
+        number: usize,
+        (pod, reachable): (&Pod, bool),
+        row: Option<&Stored>,
+    ) {
         let over = row.is_some_and(|stored| {
             matches!(stored.row.stage, StoredStage::Settled | StoredStage::Closed)
                 || stored.row.attempt > pod.view.attempt
@@ -105,8 +111,10 @@ impl Checkers {
             let what = format!("pod {number} is deleted before its outcome is committed");
             self.broke(at, "I3", Some(pod.task), what);
         }
-        if pod.runs_body() {
-            let what = format!("pod {number} is deleted while the task's body runs in it");
+        // While its node is cut off, nobody could know.
+        let works = matches!(pod.process, Process::Body | Process::Finishing) && pod.body_of.is_some();
+        if reachable && works {
+            let what = format!("pod {number} is deleted while it runs the task or sees to its logs");
             self.broke(at, "I11", Some(pod.task), what);
         }
     }

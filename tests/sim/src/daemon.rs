@@ -1,6 +1,5 @@
 //! The driver of one simulated daemon: the production engine, a clock of its own, and commands that take their time.
 
-use windlass_core::store::TermAnswer;
 use windlass_core::time::Millis;
 use windlass_engine::{Answer, Ask, Command, Engine, Input};
 
@@ -8,6 +7,9 @@ use crate::agenda::{Event, Sender};
 use crate::clock::Clock;
 use crate::faults::Plant;
 use crate::world::World;
+
+/// A watch begins anew with a list this often, in milliseconds.
+pub(crate) const LIST_AGAIN_MS: u64 = 60_000;
 
 /// A daemon's process, dead or alive, and what survives it.
 pub(crate) struct Daemon {
@@ -21,8 +23,6 @@ pub(crate) struct Daemon {
     /// Grows with each start and stop of the watch.
     pub(crate) generation: u32,
     pub(crate) holder: String,
-    /// The term that it was last told it holds.
-    pub(crate) epoch: i64,
     /// When it is to be woken next, of the wakes put down.
     wake_at: u64,
 }
@@ -46,7 +46,6 @@ impl Daemon {
             watch: None,
             generation: 0,
             holder: format!("daemon-{number}"),
-            epoch: 0,
             wake_at: u64::MAX,
         }
     }
@@ -111,9 +110,6 @@ impl World {
             let wait = daemon.paused_until - self.now + self.rng.below(3);
             self.put_in(wait, Event::Deliver { daemon: no, incarnation, input });
             return;
-        }
-        if let Input::Answer { answer: Answer::Term(TermAnswer::Held { epoch }), .. } = &*input {
-            daemon.epoch = epoch.0;
         }
         self.feed(no, *input);
     }
@@ -190,6 +186,7 @@ impl World {
         if on {
             let wait = self.rng.delay(5, 300, 3_000);
             self.put_in(wait, Event::Relist { daemon: no, generation });
+            self.put_in(LIST_AGAIN_MS, Event::ListAgain { daemon: no, generation });
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Airflow's scheduler with the plugin in it: queues, retries, resumes, takes back, and delivers outcomes.
 
 use windlass_core::ids::LaunchId;
+use windlass_core::outcome::OutcomeKind;
+use windlass_core::store::StoredStage;
 use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
 use windlass_engine::Input;
@@ -75,7 +77,12 @@ impl World {
             let task = &self.db.tasks[no];
             let dead = task.job.as_ref().and_then(|job| job.died);
             let running = !task.gone && task.state == TaskState::Running;
-            if running && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
+            // Of a queueing that Windlass never saw (an old pod took it up before the intake came by) Airflow alone
+            // knows, and it leaves a restarting one so for ever: an operator marks it.
+            let unseen = !task.gone
+                && task.state == TaskState::Restarting
+                && task.launch.as_ref().is_none_or(|launch| !self.db.launches.contains_key(launch));
+            if (running || unseen) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
                 self.say(Some(no), || "the scheduler finds a zombie".into());
                 self.handle_failure(no);
             }
@@ -198,7 +205,8 @@ impl World {
                     && !task.gone
                     && task.try_number == stored.row.queueing.try_number);
             let waits = matches!(task.state, TaskState::Queued | TaskState::Running | TaskState::Restarting);
-            if !(of_it && waits) {
+            let closed = matches!(outcome.kind, OutcomeKind::Superseded | OutcomeKind::Withdrawn);
+            if !(of_it && waits) || closed {
                 self.delivered(&launch);
                 continue;
             }
@@ -226,9 +234,18 @@ impl World {
         let Some(stored) = self.db.launches.get(launch) else { return false };
         let task = &self.db.tasks[stored.task];
         let names_it = task.hostname.as_deref() == Some(stored.row.pod.name.as_str());
+        let reason = stored.row.outcome.as_ref().and_then(|outcome| outcome.reason);
+        // Decided while the pod waited: it may start after all until the launch is closed, and then its end counts.
+        let waiting = reason.is_some_and(windlass_core::outcome::Reason::leaves_a_waiting_pod);
+        if waiting && stored.row.stage != StoredStage::Closed {
+            return false;
+        }
+        let dead = task.worker_alive(self.now) == Some(false);
+        // Another pod of the task has it: only one that is to end anyway is failed for that.
+        let elsewhere = !names_it && task.hostname.as_deref().is_some_and(|host| host.starts_with("d-t"));
         task.state == TaskState::Queued
             || names_it
-            || task.worker_alive(self.now) == Some(false)
+            || (dead && (!elsewhere || task.state == TaskState::Restarting))
             || self.plant == Some(Plant::DeliverToAnyPod)
     }
 

@@ -4,6 +4,7 @@ use windlass_core::cluster::PodEvent;
 use windlass_engine::Input;
 
 use crate::agenda::Event;
+use crate::daemon::LIST_AGAIN_MS;
 use crate::world::World;
 
 impl World {
@@ -55,6 +56,13 @@ impl World {
             if self.daemons[no].generation != generation {
                 return;
             }
+        }
+    }
+
+    pub(crate) fn list_again(&mut self, no: usize, generation: u32) {
+        if self.daemons[no].generation == generation {
+            self.put_in(LIST_AGAIN_MS, Event::ListAgain { daemon: no, generation });
+            self.relist(no, generation);
         }
     }
 

@@ -206,6 +206,7 @@ impl World {
             Event::Delete { sender, call, answer_in } => self.delete_lands(sender, &call, answer_in),
             Event::WatchStep { daemon, generation } => self.watch_step(daemon, generation),
             Event::Relist { daemon, generation } => self.relist(daemon, generation),
+            Event::ListAgain { daemon, generation } => self.list_again(daemon, generation),
             Event::Bind(pod) => self.bind(pod),
             Event::StartContainer(pod) => self.start_container(pod),
             Event::WorkerLooks(pod) => self.worker_looks(pod),

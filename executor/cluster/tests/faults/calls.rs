@@ -133,7 +133,9 @@ async fn only_an_api_servers_404_says_that_a_pod_is_gone() {
         assert_eq!(got == GetAnswer::Gone, gone, "{got:?}");
         let deleted = cluster.delete(&at(), &PodUid("u".into()), None, None).await;
         assert_eq!(deleted == DeleteAnswer::Gone, gone, "{deleted:?}");
-        assert_eq!(server.count("DELETE"), 1);
+        let sent = server.asked().pop().unwrap();
+        assert_eq!(sent.method, "DELETE");
+        assert!(sent.body.contains(r#""preconditions":{"uid":"u"}"#), "{}", sent.body);
     }
 }
 

@@ -91,10 +91,6 @@ impl Server {
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
-
-    pub(crate) fn count(&self, method: &str) -> usize {
-        self.asked().iter().filter(|a| a.method == method).count()
-    }
 }
 
 async fn serve(

@@ -1,0 +1,172 @@
+//! deploy/rbac on a real API server: with the account's own token every call of the client works, nothing else does.
+
+use std::path::Path;
+use std::pin::pin;
+
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use windlass_cluster::{Cluster, Finding, Level, Namespaces, Source};
+use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodEvent};
+use windlass_core::ids::{Attempt, PodRef};
+use windlass_lab::control_plane::{ControlPlane, Options};
+
+use crate::{LIMIT, connect, installation, launch, manifests, pod};
+
+const FIRST: Attempt = Attempt::FIRST;
+
+#[tokio::test]
+async fn the_shipped_rbac_allows_what_the_client_does_and_nothing_else() {
+    let plane =
+        ControlPlane::start(Options { service_account_admission: true, ..Options::default() }).await.unwrap();
+    plane.create_namespace("airflow").await.unwrap();
+    plane.create_namespace("other").await.unwrap();
+    for (file, path) in [
+        ("service-account.yaml", "/api/v1/namespaces/airflow/serviceaccounts"),
+        ("role.yaml", "/apis/rbac.authorization.k8s.io/v1/namespaces/airflow/roles"),
+        ("role-binding.yaml", "/apis/rbac.authorization.k8s.io/v1/namespaces/airflow/rolebindings"),
+    ] {
+        apply(&plane, file, path).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = as_windlass(&plane, folder.path()).await;
+    let here = Namespaces::Only(vec!["airflow".into()]);
+    assert_eq!(wrong(cluster.preflight(&here).await), vec![], "all that is used is allowed");
+    every_call_works(&cluster, &here).await;
+    no_other_call_does(&plane, folder.path()).await;
+    preflight_names_what_is_missing(&cluster).await;
+    manifests::are_what_the_api_server_takes(&plane).await;
+
+    for (file, path) in [
+        ("cluster/cluster-role.yaml", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
+        ("cluster/cluster-role-binding.yaml", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+    ] {
+        apply(&plane, file, path).await;
+    }
+    let mut findings = wrong(cluster.preflight(&Namespaces::All).await);
+    // The authorizer learns of a binding from its own watch.
+    let deadline = tokio::time::Instant::now() + LIMIT;
+    while !findings.is_empty() && tokio::time::Instant::now() < deadline {
+        tokio::task::yield_now().await;
+        findings = wrong(cluster.preflight(&Namespaces::All).await);
+    }
+    assert_eq!(findings, vec![]);
+}
+
+fn wrong(findings: Vec<Finding>) -> Vec<Finding> {
+    assert!(findings.iter().any(|f| f.subject.starts_with("API server https://")), "{findings:?}");
+    findings.into_iter().filter(|f| f.level != Level::Ok).collect()
+}
+
+async fn apply(plane: &ControlPlane, file: &str, path: &str) {
+    manifests::post(plane, &format!("rbac/{file}"), path).await;
+}
+
+/// Connects as the sidecar does: with a folder that holds token and CA.
+async fn as_windlass(plane: &ControlPlane, folder: &Path) -> Cluster {
+    let token = plane.service_account_token("airflow", "windlass").await.unwrap();
+    std::fs::write(folder.join("token"), token).unwrap();
+    std::fs::copy(plane.ca(), folder.join("ca.crt")).unwrap();
+    let source = Source::ServiceAccount { url: plane.url().to_owned(), directory: folder.to_owned() };
+    connect(source).await
+}
+
+async fn every_call_works(cluster: &Cluster, namespaces: &Namespaces) {
+    let (mine, at) = (launch(1), PodRef { namespace: "airflow".into(), name: "a".into() });
+    let answer = cluster.create(&pod("airflow", "a", &mine), &mine, FIRST, LIMIT).await;
+    let CreateAnswer::Created(made) = answer else { panic!("{answer:?}") };
+    assert!(matches!(cluster.get(&at, &mine, FIRST).await, GetAnswer::Found(Some(_))));
+    assert_eq!(cluster.logs(&at, "base", 10, 1_000, LIMIT).await.unwrap(), "");
+    let mut events = pin!(cluster.watch(namespaces, &installation()));
+    let first = timeout(LIMIT, events.next()).await.unwrap().unwrap();
+    assert!(matches!(&first, PodEvent::Seen(view) if view.uid == made.uid), "{first:?}");
+    assert_eq!(cluster.delete(&at, &made.uid, None, Some(0)).await, DeleteAnswer::Accepted);
+}
+
+/// What the server itself derives for this account, beyond what it gives to every account, is exactly the Role; and a
+/// few calls that would hurt are tried.
+async fn no_other_call_does(plane: &ControlPlane, folder: &Path) {
+    let everybody = rules(&Raw::new(plane, "airflow", "default", folder).await).await;
+    let client = Raw::new(plane, "airflow", "windlass", folder).await;
+    let mut granted = rules(&client).await;
+    granted.retain(|rule| !everybody.contains(rule));
+    granted.sort_by_key(|rule| rule["resources"].to_string());
+    assert_eq!(
+        granted,
+        vec![
+            json!({ "verbs": ["create", "delete", "get", "list", "watch"], "apiGroups": [""],
+                "resources": ["pods"] }),
+            json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"] }),
+        ]
+    );
+    for (method, path) in [
+        ("DELETE", "/api/v1/namespaces/airflow/pods"),
+        ("PATCH", "/api/v1/namespaces/airflow/pods/a"),
+        ("POST", "/api/v1/namespaces/airflow/pods/a/exec?command=sh"),
+        ("POST", "/api/v1/namespaces/airflow/pods/a/eviction"),
+        ("GET", "/api/v1/namespaces/airflow/secrets"),
+        ("POST", "/api/v1/namespaces/airflow/serviceaccounts/windlass/token"),
+        ("GET", "/api/v1/namespaces/other/pods"),
+        ("POST", "/api/v1/namespaces/other/pods"),
+        ("GET", "/api/v1/pods"),
+        ("GET", "/api/v1/nodes"),
+        ("GET", "/api/v1/namespaces/airflow"),
+    ] {
+        let body = (method != "GET").then(|| json!({}));
+        let (status, answer) = client.ask(method, path, body).await;
+        assert_eq!(status, 403, "{method} {path}: {answer}");
+    }
+}
+
+async fn preflight_names_what_is_missing(cluster: &Cluster) {
+    let findings = wrong(cluster.preflight(&Namespaces::Only(vec!["other".into()])).await);
+    let subjects: Vec<_> = findings.iter().map(|f| (f.level, f.subject.as_str())).collect();
+    let expected = ["create pods", "get pods", "list pods", "watch pods", "delete pods"];
+    let expected: Vec<_> = expected.map(|what| format!("namespace other: {what}")).into();
+    let mut expected: Vec<_> = expected.iter().map(|subject| (Level::Error, subject.as_str())).collect();
+    expected.push((Level::Warning, "namespace other: get pods/log"));
+    assert_eq!(subjects, expected);
+    assert!(findings[0].remedy.contains("deploy/rbac"));
+    let answer = cluster.create(&pod("other", "a", &launch(2)), &launch(2), FIRST, LIMIT).await;
+    let CreateAnswer::Refused { message, .. } = answer else { panic!("{answer:?}") };
+    assert!(
+        message.contains("system:serviceaccount:airflow:windlass") && message.contains("deploy/rbac"),
+        "{message}"
+    );
+}
+
+async fn rules(account: &Raw) -> Vec<Value> {
+    let review = json!({ "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+        "spec": { "namespace": "airflow" } });
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let (status, answer) = account.ask("POST", path, Some(review)).await;
+    assert_eq!(status, 201, "{answer}");
+    answer["status"]["resourceRules"].as_array().unwrap().clone()
+}
+
+/// Any request with an account's token: the client under test has no way to make these.
+struct Raw {
+    client: kube::Client,
+}
+
+impl Raw {
+    async fn new(plane: &ControlPlane, namespace: &str, account: &str, folder: &Path) -> Self {
+        let file = folder.join(format!("token-{account}"));
+        std::fs::write(&file, plane.service_account_token(namespace, account).await.unwrap()).unwrap();
+        let mut config = kube::Config::new(plane.url().parse().unwrap());
+        config.auth_info.token_file = Some(file.display().to_string());
+        config.root_cert_file = Some(plane.ca());
+        config.default_retry = false;
+        Self { client: kube::Client::try_from(config).unwrap() }
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
+        let body = body.map_or_else(Vec::new, |b| b.to_string().into_bytes());
+        let response = self.client.send(request.body(body.into()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect_bytes().await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+}

@@ -185,7 +185,8 @@ impl ControlPlane {
     /// `/apis/rbac.authorization.k8s.io/v1/namespaces/airflow/roles`. The API server reads YAML itself.
     pub async fn create_from_yaml(&self, collection: &str, manifest: &Path) -> Result<()> {
         let body = fs::read(manifest).with_context(|| format!("read {}", manifest.display()))?;
-        let request = http::Request::post(collection).header("content-type", "application/yaml").body(body)?;
+        let request =
+            http::Request::post(collection).header("content-type", "application/yaml").body(body)?;
         self.client()
             .request_text(request)
             .await

@@ -162,6 +162,25 @@ impl Supervised {
         }
     }
 
+    /// Waits until it writes a line that begins with `prefix`, the sign that it is ready; returns the rest of the line.
+    pub async fn line(&self, prefix: &str, at_most: Duration) -> Result<String> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            let log = fs::read(&self.log).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            // Only whole lines: the last one may be half written.
+            let mut lines = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            if let Some(rest) = lines.find_map(|line| line.strip_prefix(prefix)) {
+                return Ok(rest.to_owned());
+            }
+            self.must_run()?;
+            if Instant::now() > deadline {
+                bail!("{} is not ready after {at_most:?}:\n{}", self.name, self.log_tail(20));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Asks it to end (SIGTERM), and kills it after `grace`. Descendants that stay behind are killed.
     pub fn stop(&self, grace: Duration) -> Option<ExitStatus> {
         let family = process_tree::descendants(self.pid());

@@ -237,6 +237,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Run => {
             let config = load()?;
             logging::start(&config.own.log)?;
+            // A connection string that is none does not mend itself; everything else is waited for.
+            config.database()?;
             let ended = block_on(run::run(config, &Environment::of_process()))?;
             ended.map_err(|error| Failure::other(format!("{error:#}")))
         }
@@ -256,7 +258,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Render { what: Render::Pod(of) } => {
             let config = load()?;
-            print(&block_on(render::pod(&config, &of))??)
+            block_on(render::pod(&config, &of))?
         }
         Command::Completion { shell } => {
             let mut script = Vec::new();

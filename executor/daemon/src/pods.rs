@@ -78,7 +78,18 @@ impl Renderer {
         launch: &LaunchId,
         attempt: Attempt,
     ) -> Result<Value, (Reason, String)> {
-        let of_render = |error: pod::RenderError| (error.reason(), error.to_string());
+        let pod = self.draft(spec, launch, attempt)?;
+        self.check(spec, &pod)?;
+        Ok(pod)
+    }
+
+    /// The pod, also one that would not be created: see [`Renderer::check`].
+    pub fn draft(
+        &self,
+        spec: &TaskSpec,
+        launch: &LaunchId,
+        attempt: Attempt,
+    ) -> Result<Value, (Reason, String)> {
         let config = spec.executor_config.as_ref().ok();
         let own =
             config.and_then(|config| config.pod_template_file.as_deref()).filter(|path| !path.is_empty());
@@ -86,17 +97,20 @@ impl Renderer {
             Some(path) => self.template(path).map_err(|why| (Reason::TemplateInvalid, why))?,
             None => Arc::new(Template::absent()),
         };
-        let pod = pod::render(&self.settings, &template, spec, launch, attempt).map_err(of_render)?;
+        pod::render(&self.settings, &template, spec, launch, attempt).map_err(of_render)
+    }
+
+    /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.
+    pub fn check(&self, spec: &TaskSpec, pod: &Value) -> Result<(), (Reason, String)> {
         let namespace = self.place(spec);
         if !self.settings.watches(&namespace) {
             let message = format!(
-                "pod_override asks for namespace `{namespace}`, which Windlass does not watch; set [kubernetes_executor] \
-                 multi_namespace_mode and add it to multi_namespace_mode_namespace_list"
+                "pod_override asks for namespace `{namespace}`, which Windlass does not watch; set \
+                 [kubernetes_executor] multi_namespace_mode and add it to multi_namespace_mode_namespace_list"
             );
             return Err((Reason::ExecutorConfigInvalid, message));
         }
-        pod::check(&pod).map_err(of_render)?;
-        Ok(pod)
+        pod::check(pod).map_err(of_render)
     }
 
     /// The template in `path` as it is now.
@@ -120,6 +134,10 @@ impl Renderer {
         cache.insert(path.to_owned(), Cached { stamp, template: template.clone() });
         template
     }
+}
+
+fn of_render(error: pod::RenderError) -> (Reason, String) {
+    (error.reason(), error.to_string())
 }
 
 /// The last good template stays; without one the fault is the answer.
@@ -252,10 +270,11 @@ mod tests {
     #[test]
     fn a_namespace_that_is_not_watched_is_refused() {
         let renderer = Renderer::with(settings(), None, Box::new(|_, _| {}));
-        let pod = serde_json::json!({"metadata": {"namespace": "else"}, "spec": {"containers": [{"image": "i:1"}]}});
+        let pod = serde_json::json!({"metadata": {"namespace": "else"}, "spec": {"containers": [{"name": "base", "image": "i:1"}]}});
         let config = ExecutorConfig { pod_override: Some(pod), pod_template_file: None };
         let (reason, message) = image(&renderer, config).unwrap_err();
         assert_eq!(reason, Reason::ExecutorConfigInvalid);
-        assert!(message.starts_with("pod_override asks for namespace `else`, which Windlass does not watch"));
+        let expected = "pod_override asks for namespace `else`, which Windlass does not watch";
+        assert!(message.starts_with(expected), "{message}");
     }
 }

@@ -8,11 +8,12 @@ use scheduler_bridge::Store;
 use scheduler_bridge::airflow::executor_config;
 use serde_json::Value;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
+use windlass_core::outcome::Reason;
 use windlass_core::pod::{dag_file_argument, worker_command};
 use windlass_core::task::TaskSpec;
 use windlass_core::time::UtcMicros;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, print};
 use crate::config::Config;
 use crate::pods::Renderer;
 use crate::yaml;
@@ -94,8 +95,8 @@ enum PodForm {
     Json,
 }
 
-/// The pod as text.
-pub async fn pod(config: &Config, of: &RenderPod) -> Result<String, Failure> {
+/// Prints the pod, also one that would not be created: why not is the error that follows.
+pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
     let (spec, installation) =
         if of.needs_database() { from_database(config, of).await? } else { of.from_flags(config)? };
     let renderer = Renderer::with(
@@ -104,12 +105,12 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<String, Failure> {
         Box::new(|_, _| {}),
     );
     let launch = LaunchId::of(&installation, &spec.queueing);
-    let pod =
-        renderer.render(&spec, &launch, Attempt(of.attempt)).map_err(|(reason, message)| Failure::Other {
-            what: format!("no pod for {}: {reason}: {message}", spec.queueing.key),
-            hint: String::new(),
-        })?;
-    Ok(of.write(&pod))
+    let failed = |what: &str, (reason, message): (Reason, String)| {
+        Failure::other(format!("{what} {}: {reason}: {message}", spec.queueing.key))
+    };
+    let pod = renderer.draft(&spec, &launch, Attempt(of.attempt)).map_err(|why| failed("no pod for", why))?;
+    print(&of.write(&pod))?;
+    renderer.check(&spec, &pod).map_err(|why| failed("this pod would not be created for", why))
 }
 
 async fn from_database(config: &Config, of: &RenderPod) -> Result<(TaskSpec, InstallationId), Failure> {

@@ -24,9 +24,16 @@ impl Environment {
         Self(std::env::vars_os().filter_map(text).collect())
     }
 
-    /// For tests and tools.
+    /// These variables and no others.
     pub fn of<const N: usize>(vars: [(&str, &str); N]) -> Self {
         Self(vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// With one more variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// One variable.

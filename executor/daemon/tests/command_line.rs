@@ -1,0 +1,218 @@
+//! The binary: what it prints, with which exit code, and that it needs no database where none is needed.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn windlass(home: &Path, env: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_windlass"));
+    command.env_clear().env("AIRFLOW_HOME", home).env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
+    command.envs(env.iter().copied()).args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+const TASK: [&str; 8] = ["render", "pod", "--dag-id", "d", "--task-id", "t", "--run-id", "r"];
+
+fn render<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    TASK.iter().chain(more).copied().collect()
+}
+
+/// The cases that Airflow's own executor made, through the binary, without a database.
+#[test]
+fn golden_pods_come_out_of_the_command_line() {
+    let home = tempfile::tempdir().unwrap();
+    let mut files: Vec<_> =
+        std::fs::read_dir(fixtures().join("pods")).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    let mut done = 0;
+    for file in files {
+        let case: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        // A template of the task's own would have to lie at its absolute path.
+        if case["expected"]["kind"] != "pod" || !case["task_pod_template_yaml"].is_null() {
+            continue;
+        }
+        let made = render_case(home.path(), &case);
+        let made = made.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        assert_eq!(made, case["expected"]["pod"], "{}", file.display());
+        done += 1;
+    }
+    assert!(done >= 80, "only {done} cases");
+}
+
+fn render_case(home: &Path, case: &Value) -> Result<Value, String> {
+    let (input, key) = (&case["input"], &case["input"]["key"]);
+    let template = home.join("template.yaml");
+    match case["pod_template_yaml"].as_str() {
+        Some(yaml) => std::fs::write(&template, yaml).unwrap(),
+        None => drop(std::fs::remove_file(&template)),
+    }
+    let pickle = home.join("config.hex");
+    std::fs::write(&pickle, input["executor_config_pickle_hex"].as_str().unwrap_or("80057d942e")).unwrap();
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut arguments: Vec<String> = vec!["render".into(), "pod".into(), "--output=json".into()];
+    for (flag, value) in [
+        ("dag-id", &key["dag_id"]),
+        ("task-id", &key["task_id"]),
+        ("run-id", &key["run_id"]),
+        ("map-index", &key["map_index"]),
+        ("try-number", &key["try_number"]),
+        ("queue", &input["queue"]),
+        ("scheduler-job-id", &input["scheduler_job_id"]),
+        ("airflow-version", &case["versions"]["airflow"]),
+    ] {
+        arguments.push(format!("--{flag}={}", plain(value)));
+    }
+    arguments.push(format!("--executor-config-pickle={}", pickle.display()));
+    let command: Vec<String> = serde_json::from_value(input["command"].clone()).unwrap();
+    if let Some(at) = command.iter().position(|word| word == "--subdir") {
+        arguments.push(format!("--subdir={}", command[at + 1]));
+    }
+    let config = &case["config"]["kubernetes_executor"];
+    let variable = |name: &str| format!("AIRFLOW__KUBERNETES_EXECUTOR__{name}");
+    let mut env = vec![
+        (variable("NAMESPACE"), plain(&config["namespace"])),
+        (variable("POD_TEMPLATE_FILE"), template.display().to_string()),
+    ];
+    if let Some((repository, tag)) = config["kube_image"].as_str().and_then(|image| image.rsplit_once(':')) {
+        env.push((variable("WORKER_CONTAINER_REPOSITORY"), repository.to_owned()));
+        env.push((variable("WORKER_CONTAINER_TAG"), tag.to_owned()));
+    }
+    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let output = windlass(home, &env, &arguments);
+    let pod = serde_json::from_slice(&output.stdout).map_err(|_| text(&output.stderr))?;
+    Ok(without_ours(pod))
+}
+
+/// The differences that `windlass_core::pod` lists, taken back.
+fn without_ours(mut pod: Value) -> Value {
+    let metadata = &mut pod["metadata"];
+    let name = metadata["name"].as_str().unwrap();
+    metadata["name"] = format!("{}-xxxxxxxx", &name[..name.len() - 9]).into();
+    if let Some(wanted) =
+        metadata["annotations"].as_object_mut().unwrap().remove("windlass.dev/pod-override-name")
+    {
+        metadata["name"] = wanted;
+    }
+    metadata["labels"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("windlass.dev/"));
+    pod
+}
+
+#[test]
+fn yaml_and_json_are_the_same_pod() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [
+        ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY", "i"),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_TAG", "1"),
+    ];
+    let json = windlass(home.path(), &env, &render(&["--from-flags", "--map-index", "3", "-o", "json"]));
+    let yaml = windlass(home.path(), &env, &render(&["--from-flags", "--map-index", "3"]));
+    assert_eq!((json.status.code(), yaml.status.code()), (Some(0), Some(0)), "{}", text(&json.stderr));
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(serde_saphyr::from_str::<Value>(&text(&yaml.stdout)).unwrap(), json);
+    assert_eq!(json["metadata"]["labels"]["map_index"], "3");
+    assert_eq!(json["spec"]["containers"][0]["args"][8], "3");
+}
+
+#[test]
+fn what_would_not_be_created_is_shown_with_the_reason() {
+    let home = tempfile::tempdir().unwrap();
+    let output = windlass(home.path(), &[], &render(&["--from-flags", "-o", "json"]));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
+    insta::assert_snapshot!(text(&output.stderr), @"error: this pod would not be created for d.t r: TemplateInvalid: container `base` of the pod has no image; set it in the pod template, or set [kubernetes_executor] worker_container_repository and worker_container_tag, or spec.containers in pod_override");
+
+    std::fs::write(home.path().join("bad.pickle"), b"\x80\x05cposix\nsystem\n.").unwrap();
+    let bad = home.path().join("bad.pickle").display().to_string();
+    let output = windlass(home.path(), &[], &render(&["--executor-config-pickle", &bad]));
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    assert!(text(&output.stderr).starts_with("error: no pod for d.t r: ExecutorConfigInvalid: "));
+}
+
+#[test]
+fn exit_codes_tell_the_kind_of_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let code = |env: &[(&str, &str)], arguments: &[&str]| {
+        let output = windlass(home.path(), env, arguments);
+        (output.status.code(), text(&output.stderr))
+    };
+    assert_eq!(code(&[], &["config"]).0, Some(0));
+    assert_eq!(code(&[], &["no-such-command"]).0, Some(2));
+    assert_eq!(code(&[], &["render", "pod", "--dag-id", "d"]).0, Some(2));
+    let (status, error) = code(&[], &["config", "--set", "create.concurency=1"]);
+    assert_eq!(status, Some(3));
+    insta::assert_snapshot!(error, @"
+    error: the configuration has a fault; nothing was started
+      flag --set create.concurency: unknown setting `create.concurency`; did you mean `create.concurrency`?
+        remedy: see docs/CONFIGURATION.md, or `windlass config` for all keys
+    ");
+    // Airflow's default is SQLite: the remedy names the setting.
+    let (status, error) = code(&[], &["status"]);
+    assert_eq!(status, Some(3));
+    assert!(
+        error.contains("[database] sql_alchemy_conn (default): Windlass does not support `sqlite://`"),
+        "{error}"
+    );
+    // Nobody listens on port 1.
+    let nobody = [("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://u:hunter2@127.0.0.1:1/af")];
+    let (status, error) = code(&nobody, &["status"]);
+    assert_eq!(status, Some(4));
+    assert!(error.starts_with("error: cannot connect to PostgreSQL at 127.0.0.1:1/af: "), "{error}");
+    assert!(error.contains("\n  hint: check host, port") && !error.contains("hunter2"), "{error}");
+}
+
+#[test]
+fn config_shows_values_notes_and_sources_as_json() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", "etl")];
+    let output = windlass(home.path(), &env, &["config", "--output", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let values = document["values"].as_array().unwrap();
+    let namespace = values.iter().find(|v| v["name"] == "[kubernetes_executor] namespace").unwrap();
+    assert_eq!(namespace["value"], "etl");
+    assert_eq!(namespace["source"], "environment AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE");
+    assert_eq!(namespace["default"], "default");
+    assert_eq!(document["faults"], Value::Array(vec![]));
+}
+
+#[test]
+fn completions_are_printed_for_each_shell() {
+    let home = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = windlass(home.path(), &[], &["completion", shell]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("render"), "{shell}");
+    }
+}
+
+/// `cargo xtask docs` writes them. Command line help, settings, metrics and reasons are reviewed there, as text.
+#[test]
+fn the_reference_pages_are_up_to_date() {
+    let home = tempfile::tempdir().unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").display().to_string();
+    let output = windlass(home.path(), &[], &["docs", "--check", "--dir", &docs]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn help_has_examples_everywhere() {
+    let home = tempfile::tempdir().unwrap();
+    let commands: [&[&str]; 7] =
+        [&[], &["run"], &["migrate"], &["config"], &["status"], &["render", "pod"], &["completion"]];
+    for command in commands {
+        let arguments: Vec<_> = command.iter().copied().chain(["--help"]).collect();
+        let output = windlass(home.path(), &[], &arguments);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stdout).contains("Examples:\n"), "{command:?}");
+    }
+}

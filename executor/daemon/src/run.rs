@@ -49,7 +49,8 @@ pub async fn run(config: Config, env: &Environment) -> anyhow::Result<()> {
     let Some(cluster) = wait_for("API server", connect, &health, &stop).await else { return Ok(()) };
     let read_id = || async { store.installation().await.map_err(|error| error.chain()) };
     let Some(installation) = wait_for("database", read_id, &health, &stop).await else { return Ok(()) };
-    let renderer = Arc::new(Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone()));
+    let renderer =
+        Arc::new(Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone()));
     let edges = Edges {
         store: store.clone(),
         cluster,
@@ -105,7 +106,12 @@ async fn open_store(database: &DatabaseConfig, config: &Config) -> Result<Store,
 }
 
 /// Tries until it works; None when stopped before. The loop turns meanwhile: the process is live, and not ready.
-async fn wait_for<T, F>(what: &str, attempt: impl Fn() -> F, health: &Health, stop: &CancellationToken) -> Option<T>
+async fn wait_for<T, F>(
+    what: &str,
+    attempt: impl Fn() -> F,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Option<T>
 where
     F: Future<Output = Result<T, String>>,
 {
@@ -140,8 +146,12 @@ async fn wake_sources(config: &Config, store: &Store) -> Vec<WakeSource> {
     if config.own.database.listen {
         match store.wake_listener().await {
             Ok(Some(listener)) => sources.push(WakeSource::Listen(listener)),
-            Ok(None) => info!("NOTIFY does not reach through this connection: new tasks are found by polling"),
-            Err(error) => warn!("no wake-ups from the database: {}; new tasks are found by polling", error.chain()),
+            Ok(None) => {
+                info!("NOTIFY does not reach through this connection: new tasks are found by polling")
+            }
+            Err(error) => {
+                warn!("no wake-ups from the database: {}; new tasks are found by polling", error.chain())
+            }
         }
     }
     sources

@@ -67,16 +67,18 @@ impl Edges {
         let store = &self.store;
         match ask {
             Ask::AcquireTerm { lease_ms } => term(store.acquire_term(&self.holder, lease_ms), lease_ms).await,
-            Ask::RenewTerm { epoch, lease_ms } => term(store.renew_term(&self.holder, epoch, lease_ms), lease_ms).await,
+            Ask::RenewTerm { epoch, lease_ms } => {
+                term(store.renew_term(&self.holder, epoch, lease_ms), lease_ms).await
+            }
             Ask::ReleaseTerm { epoch } => term(store.release_term(&self.holder, epoch), CALL_MS).await,
-            Ask::Load { epoch } => Answer::Loaded(
-                match timeout(Duration::from_millis(PASS_MS), store.load(epoch)).await {
+            Ask::Load { epoch } => {
+                Answer::Loaded(match timeout(Duration::from_millis(PASS_MS), store.load(epoch)).await {
                     Ok(Ok(rows)) => Ok(Some(rows)),
                     Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
                     Ok(Err(error)) => Err(error.chain()),
                     Err(_) => Err(late(PASS_MS)),
-                },
-            ),
+                })
+            }
             Ask::Intake { pass, limit } => {
                 let specs = within(PASS_MS, store.intake(pass, limit)).await;
                 Answer::Intake(specs.map(|specs| specs.into_iter().map(|spec| self.queued(spec)).collect()))
@@ -91,7 +93,9 @@ impl Edges {
             Ask::ReadTasks(of) => Answer::Tasks(within(DATABASE_MS, store.read_tasks(&of)).await),
             Ask::ReadSpecs(of) => {
                 let specs = within(DATABASE_MS, store.read_specs(&of)).await;
-                Answer::Specs(specs.map(|all| all.into_iter().map(|(id, spec)| (id, spec.map(Arc::new))).collect()))
+                Answer::Specs(
+                    specs.map(|all| all.into_iter().map(|(id, spec)| (id, spec.map(Arc::new))).collect()),
+                )
             }
             Ask::FindWithdrawn { limit } => Answer::Tasks(within(PASS_MS, store.find_withdrawn(limit)).await),
             Ask::FindLaunches(of) => Answer::Launches(within(DATABASE_MS, store.find_launches(&of)).await),
@@ -150,7 +154,11 @@ impl Edges {
             Ok(body) => body,
             Err((reason, message)) => return CreateAnswer::Refused { reason, message },
         };
-        debug_assert_eq!(body["metadata"]["name"].as_str(), Some(pod.name.as_str()), "the name is the launch's");
+        debug_assert_eq!(
+            body["metadata"]["name"].as_str(),
+            Some(pod.name.as_str()),
+            "the name is the launch's"
+        );
         let limit = Duration::from_millis(timeout_ms);
         let call = self.cluster.create(&body, launch, attempt, limit);
         match timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await {

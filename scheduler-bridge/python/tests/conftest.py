@@ -58,6 +58,15 @@ def world(dsn):
 
 
 @pytest.fixture
+def stepper(postgres):
+    from support.stepper import Stepper
+
+    stepper = Stepper()
+    yield stepper
+    stepper.die()
+
+
+@pytest.fixture
 def locker(dsn):
     """A second connection that holds what it locks until it is rolled back."""
     import psycopg2

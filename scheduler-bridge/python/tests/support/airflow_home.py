@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -71,11 +70,3 @@ def serialize_dags() -> None:
     bag = DagBag(str(DAGS), include_examples=False)
     assert not bag.import_errors, bag.import_errors
     bag.sync_to_db()
-
-
-def unpause() -> str:
-    return "UPDATE dag SET is_paused = false"
-
-
-def environment() -> dict[str, str]:
-    return dict(os.environ)

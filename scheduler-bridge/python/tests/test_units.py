@@ -16,7 +16,7 @@ from windlass_airflow import WindlassExecutor, adoption, registration
 from windlass_airflow.delivery import Later
 from windlass_airflow.health import Health
 from windlass_airflow.outcome import Settled, Verdict, judge
-from windlass_airflow.reasons import HINTS
+from windlass_airflow.reasons import GIVEN_UP_WHILE_WAITING, HINTS
 from windlass_airflow.running import RunningTasks
 
 QUEUED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=timezone.utc)
@@ -122,10 +122,12 @@ def test_an_end_that_nobody_reported_gets_a_reason():
     assert row.sentence == f"WorkerDidNotStart: pod {POD} ended well, but the task is still queued"
 
 
-def test_every_reason_of_the_core_has_its_hint_here():
+def test_the_tables_of_reasons_are_those_of_the_core():
     source = (Path(__file__).resolve().parents[3] / "executor/core/src/outcome.rs").read_text()
     hints = source[source.index("pub fn hint") :]
     assert dict(re.findall(r'Self::(\w+) =>\s*\{?\s*"((?:[^"\\]|\\.)*)"', hints)) == HINTS
+    waiting = re.search(r"fn leaves_a_waiting_pod.*?matches!\(self, (.*?)\)", source, re.DOTALL)
+    assert set(re.findall(r"Self::(\w+)", waiting[1])) == GIVEN_UP_WHILE_WAITING
 
 
 class TestRunning:

@@ -6,7 +6,9 @@ use windlass_core::cluster::CreateAnswer;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
 use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
-use windlass_core::store::{ClaimAnswer, IntakePass, QueuedTask, SaveAnswer, TermAnswer};
+use windlass_core::store::{
+    ClaimAnswer, IntakePass, LaunchRow, QueuedTask, SaveAnswer, StoredStage, TermAnswer,
+};
 use windlass_core::task::{ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
 use windlass_core::time::{Millis, UtcMicros};
 
@@ -298,4 +300,76 @@ fn a_late_answer_of_an_earlier_batch_does_not_stand_for_the_one_in_flight() {
     world.input(Input::Answer { id: first.id, answer: Answer::Claimed(Err("late".into())) });
     world.claim_all();
     assert_eq!(world.created(), ["a"]);
+}
+
+#[test]
+fn a_claim_that_is_committed_after_its_queueing_was_given_up_is_taken_up() {
+    // Found by the simulator (seed 4392): nobody knew of the row until the next term.
+    let mut world = World::leading();
+    let late = task("a", "ns", 1, 1);
+    world.hand_over(vec![late.clone()]);
+    world.answer("claim", Answer::Claimed(Err("no answer".into())));
+    world.now = world.now.plus(Settings::default().retry_ms);
+    world.input(Input::Tick);
+    world.answer("claim", Answer::Claimed(Ok(Some(vec![ClaimAnswer::Withdrawn(late.launch.clone())]))));
+    assert_eq!(world.engine.launches().count(), 0);
+    let view = TaskView { launch: late.launch.clone(), row: None, withdrawn: false };
+    world.answer("withdrawn", Answer::Tasks(Ok(vec![view])));
+    let row = LaunchRow {
+        launch: late.launch.clone(),
+        queueing: late.spec.queueing.clone(),
+        stage: StoredStage::Claimed,
+        attempt: Attempt::FIRST,
+        pod: late.pod.clone(),
+        uid: None,
+        outcome: None,
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    };
+    world.answer("find", Answer::Launches(Ok(vec![row])));
+    assert_eq!(world.engine.launches().count(), 1);
+}
+
+#[test]
+fn a_pod_that_ended_after_its_launch_was_closed_is_removed_as_the_policy_says() {
+    // Found by the simulator (seed 602): the delete of a lost attempt's pod had itself been lost.
+    let mut world = World::leading();
+    let over = task("a", "ns", 1, 1);
+    let ended =
+        ContainerState::Terminated { exit_code: 0, reason: "Completed".into(), message: String::new() };
+    let view = PodView { phase: PodPhase::Succeeded, worker: ended, ..*pod(&over, "u1") };
+    world.input(Input::Pod(PodEvent::Seen(Box::new(view))));
+    let row = LaunchRow {
+        launch: over.launch.clone(),
+        queueing: over.spec.queueing.clone(),
+        stage: StoredStage::Closed,
+        attempt: Attempt::FIRST,
+        pod: over.pod.clone(),
+        uid: Some(PodUid("u1".into())),
+        outcome: Some(windlass_core::outcome::Outcome::success("done")),
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    };
+    world.answer("find", Answer::Launches(Ok(vec![row])));
+    assert_eq!(world.count("delete"), 1);
+}
+
+#[test]
+fn a_full_backlog_does_not_hide_withdrawals() {
+    let small = Settings { backlog_max: 1, ..Settings::default() };
+    let mut world = World::new();
+    world.engine = Engine::new(small, Policy::default());
+    world.input(Input::Tick);
+    world.answer("acquire", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+    world.answer("load", Answer::Loaded(Ok(Some(vec![]))));
+    world.answer("full", Answer::Intake(Ok(vec![task("a", "ns", 1, 1)])));
+    world.claim_all();
+    let full = CreateAnswer::QuotaFull { message: "exceeded quota".into() };
+    world.answer("create", Answer::Created(full));
+    world.now = world.now.plus(Policy::default().backoff_ms);
+    world.input(Input::Tick);
+    assert_eq!(world.engine.report(world.now).ready, 1);
+    world.now = world.now.plus(Settings::default().withdrawn_ms);
+    world.input(Input::Tick);
+    assert!(world.count("withdrawn") > 0, "{:?}", world.names());
 }

@@ -89,7 +89,7 @@ pub(crate) struct Database {
 pub(crate) enum Change {
     Held,
     Refused(Option<Box<LaunchRow>>),
-    /// The planted store let it replace an outcome.
+    /// It replaced an outcome: its guard is wrong.
     Overwrote,
 }
 
@@ -244,7 +244,7 @@ impl Database {
     }
 
     /// One guarded write, as `LaunchChange` states each guard.
-    pub(crate) fn change(&mut self, update: &LaunchUpdate, may_overwrite: bool) -> Change {
+    pub(crate) fn change(&mut self, update: &LaunchUpdate) -> Change {
         use StoredStage::{Claimed, Closed, Created, Running, Settled};
         let Some(stored) = self.launches.get_mut(&update.launch) else { return Change::Refused(None) };
         let row = &mut stored.row;
@@ -256,9 +256,7 @@ impl Database {
             LaunchChange::Relaunch { attempt, .. } => {
                 matches!(row.stage, Claimed | Created | Running) && row.attempt.next() == *attempt
             }
-            LaunchChange::Settle { .. } => {
-                matches!(row.stage, Claimed | Created | Running) || (may_overwrite && row.stage == Settled)
-            }
+            LaunchChange::Settle { .. } => matches!(row.stage, Claimed | Created | Running),
             LaunchChange::Close => row.stage == Settled,
         };
         if !held {

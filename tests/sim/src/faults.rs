@@ -128,8 +128,6 @@ pub enum Plant {
     NoFencing,
     /// The store looks at the epoch when the transaction begins and holds no lock until its commit.
     FenceBySnapshot,
-    /// The store lets an outcome be stored over another.
-    OutcomeOverwritten,
     /// The driver makes up a new pod name for each create.
     RandomPodNames,
     /// The cluster ignores a delete's preconditions.
@@ -146,24 +144,27 @@ pub enum Plant {
     TermNotChecked,
     /// The plugin compares the try alone when it delivers.
     DeliverByTry,
-    /// The plugin applies the end of any pod of the queueing to a running task.
-    DeliverToAnyPod,
+    /// The end of any pod of the queueing counts for a running task, to the engine and to the plugin.
+    EndOfAnyPod,
     /// The plugin takes an outcome as delivered as soon as it was offered.
     DeliverOnce,
     /// The plugin sends its callback request at each offer.
     CallbackAgain,
     /// The full intake pass is never run: what the hand-over loses is lost.
     NoFullPass,
+    /// Watches lose events without a word, and never list again.
+    SilentWatch,
+    /// A launch id is made from the try alone: a task that is queued again in the same try meets its old launch.
+    LaunchIdByTry,
 }
 
 impl Plant {
     /// All.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipClaim,
         Self::AnswerBeforeCommit,
         Self::NoFencing,
         Self::FenceBySnapshot,
-        Self::OutcomeOverwritten,
         Self::RandomPodNames,
         Self::IgnorePreconditions,
         Self::ClientRetry,
@@ -172,9 +173,11 @@ impl Plant {
         Self::NoReread,
         Self::TermNotChecked,
         Self::DeliverByTry,
-        Self::DeliverToAnyPod,
+        Self::EndOfAnyPod,
         Self::DeliverOnce,
         Self::CallbackAgain,
         Self::NoFullPass,
+        Self::SilentWatch,
+        Self::LaunchIdByTry,
     ];
 }

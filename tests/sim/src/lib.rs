@@ -29,7 +29,7 @@ mod world;
 
 pub use check::Broken;
 pub use faults::Plant;
-pub use search::{Found, replay_command, search, story};
+pub use search::{Found, catch, replay_command, search, story};
 pub use trace::Line;
 pub use world::Run;
 

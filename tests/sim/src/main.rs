@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use windlass_sim::{replay_command, search, story};
+use windlass_sim::{Plant, catch, replay_command, search, story};
 
 /// Plays the production engine in a simulated world, seed by seed.
 #[derive(Parser)]
@@ -21,6 +21,9 @@ struct Arguments {
     /// Tell all of the story: each answer and event that each engine was given.
     #[arg(long)]
     full: bool,
+    /// Instead: plant each known fault into the test bed, and tell after how many seeds which checker catches it.
+    #[arg(long)]
+    plants: bool,
     /// Threads; by default one for each core.
     #[arg(long)]
     jobs: Option<usize>,
@@ -32,6 +35,9 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let jobs = arguments.jobs.or_else(|| std::thread::available_parallelism().ok().map(Into::into));
+    if arguments.plants {
+        return plants(arguments.seeds, jobs.unwrap_or(1));
+    }
     if arguments.trace && arguments.seeds == 1 {
         print!("{}", story(arguments.first_seed, None, arguments.full));
     }
@@ -57,4 +63,20 @@ fn main() -> ExitCode {
         }
     }
     if found.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The table of planted faults.
+fn plants(seeds: u64, jobs: usize) -> ExitCode {
+    let mut missed = 0;
+    for plant in Plant::ALL {
+        let caught = catch(plant, seeds, jobs).and_then(|run| run.broken.map(|broken| (run.seed, broken)));
+        match caught {
+            Some((seed, broken)) => println!("{plant:?}: seed {seed}: {broken}"),
+            None => {
+                missed += 1;
+                println!("{plant:?}: not caught in {seeds} seeds");
+            }
+        }
+    }
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -77,12 +77,12 @@ impl World {
             let task = &self.db.tasks[no];
             let dead = task.job.as_ref().and_then(|job| job.died);
             let running = !task.gone && task.state == TaskState::Running;
-            // Of a queueing that Windlass never saw (an old pod took it up before the intake came by) Airflow alone
-            // knows, and it leaves a restarting one so for ever: an operator marks it.
-            let unseen = !task.gone
-                && task.state == TaskState::Restarting
-                && task.launch.as_ref().is_none_or(|launch| !self.db.launches.contains_key(launch));
-            if (running || unseen) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
+            // A body that an old pod took up before the intake came by, or after its own queueing was taken back, has
+            // no launch that could report its end. Airflow leaves a restarting one so for ever: an operator marks it.
+            let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
+            let unowned = stored.is_none_or(|stored| stored.delivered);
+            let given_up = !task.gone && task.state == TaskState::Restarting && unowned;
+            if (running || given_up) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
                 self.say(Some(no), || "the scheduler finds a zombie".into());
                 self.handle_failure(no);
             }
@@ -173,7 +173,12 @@ impl World {
         task.queued_since = self.now;
         task.queued_by = scheduler.job;
         task.same_try = false;
-        task.launch = task.queueing().map(|queueing| LaunchId::of(&self.installation, &queueing));
+        task.launch = task.queueing().map(|mut queueing| {
+            if self.plant == Some(Plant::LaunchIdByTry) {
+                queueing.queued_at = UtcMicros(0);
+            }
+            LaunchId::of(&self.installation, &queueing)
+        });
         if let Some(launch) = task.launch.clone() {
             let try_number = task.try_number;
             self.say(Some(no), || format!("queued: try {try_number}, {queued_at}, launch {launch}"));
@@ -246,7 +251,7 @@ impl World {
         task.state == TaskState::Queued
             || names_it
             || (dead && (!elsewhere || task.state == TaskState::Restarting))
-            || self.plant == Some(Plant::DeliverToAnyPod)
+            || self.plant == Some(Plant::EndOfAnyPod)
     }
 
     fn fail(&mut self, no: usize, launch: &LaunchId) {

@@ -60,6 +60,21 @@ pub fn search(first: u64, count: u64, jobs: usize, enough: usize, plant: Option<
     found
 }
 
+/// The first run, from seed 1, in which a checker catches a planted fault; none within `seeds`: None.
+pub fn catch(plant: Plant, seeds: u64, jobs: usize) -> Option<Run> {
+    // In steps, so that a fault that is caught at once costs little.
+    let mut first = 1;
+    while first <= seeds {
+        let count = first.max(jobs as u64).min(seeds + 1 - first);
+        let found = search(first, count, jobs, usize::MAX, Some(plant));
+        if let Some(run) = found.broken.into_iter().next() {
+            return Some(run);
+        }
+        first += count;
+    }
+    None
+}
+
 /// The command that plays a seed again.
 pub fn replay_command(seed: u64) -> String {
     format!("cargo xtask sim --first-seed {seed} --seeds 1 --trace")

@@ -2,6 +2,7 @@
 
 use windlass_core::ids::{Epoch, LaunchId};
 use windlass_core::store::{ClaimAnswer, LaunchChange, LaunchRow, LaunchUpdate, SaveAnswer, TermAnswer};
+use windlass_core::task::TaskView;
 use windlass_engine::{Answer, Ask};
 
 use crate::agenda::{Event, Sender, Snapshot};
@@ -104,7 +105,11 @@ impl World {
                 Answer::Claimed(Ok(answers))
             }
             Ask::ReadTasks(of) => {
-                Answer::Tasks(Ok(of.iter().map(|(id, q)| self.db.view(id, q, now)).collect()))
+                let mut views: Vec<_> = of.iter().map(|(id, q)| self.db.view(id, q, now)).collect();
+                if self.plant == Some(Plant::EndOfAnyPod) {
+                    views.iter_mut().for_each(|view| self.names_every_pod(view));
+                }
+                Answer::Tasks(Ok(views))
             }
             Ask::ReadSpecs(of) => {
                 Answer::Specs(Ok(of.iter().map(|(id, q)| (id.clone(), self.db.spec(q))).collect()))
@@ -113,6 +118,13 @@ impl World {
             Ask::FindLaunches(of) => Answer::Launches(Ok(self.find_launches(of))),
             Ask::Save { epoch, updates } => Answer::Saved(self.save(*epoch, updates, snapshot)),
             _ => Answer::Done,
+        }
+    }
+
+    /// Planted: the row seems to name the pod of whoever asks.
+    fn names_every_pod(&self, view: &mut TaskView) {
+        if let (Some(row), Some(stored)) = (&mut view.row, self.db.launches.get(&view.launch)) {
+            row.hostname = Some(stored.row.pod.name.clone());
         }
     }
 
@@ -141,7 +153,7 @@ impl World {
         let mut refused = Vec::new();
         for update in updates {
             let task = self.task_of_launch.get(&update.launch).copied();
-            match self.db.change(update, self.plant == Some(Plant::OutcomeOverwritten)) {
+            match self.db.change(update) {
                 Change::Held => self.say(task, || format!("stored: {:?}", update.change)),
                 Change::Refused(row) => refused.push((update.launch.clone(), row.map(|row| *row))),
                 Change::Overwrote => self.check.outcome_changed(self.now, task),

@@ -5,6 +5,7 @@ use windlass_engine::Input;
 
 use crate::agenda::Event;
 use crate::daemon::LIST_AGAIN_MS;
+use crate::faults::Plant;
 use crate::world::World;
 
 impl World {
@@ -44,8 +45,12 @@ impl World {
             return self.feed(no, Input::Pod(PodEvent::Interrupted { error: "cut".into() }));
         }
         let end = self.cluster.log.len();
+        let silent = self.plant == Some(Plant::SilentWatch) && self.rng.chance(200);
         let Some(watch) = &mut self.daemons[no].watch else { return };
         watch.pending = false;
+        if silent {
+            watch.cursor = end;
+        }
         let from = std::mem::replace(&mut watch.cursor, end);
         for entry in from..end {
             let logged = &self.cluster.log[entry];
@@ -60,7 +65,7 @@ impl World {
     }
 
     pub(crate) fn list_again(&mut self, no: usize, generation: u32) {
-        if self.daemons[no].generation == generation {
+        if self.daemons[no].generation == generation && self.plant != Some(Plant::SilentWatch) {
             self.put_in(LIST_AGAIN_MS, Event::ListAgain { daemon: no, generation });
             self.relist(no, generation);
         }

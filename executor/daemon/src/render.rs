@@ -98,7 +98,7 @@ enum PodForm {
 /// Prints the pod, also one that would not be created: why not is the error that follows.
 pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
     let (spec, installation) =
-        if of.needs_database() { from_database(config, of).await? } else { of.from_flags(config)? };
+        if of.needs_database() { from_database(config, of).await? } else { of.described(config)? };
     let renderer = Renderer::with(
         config.pod_settings(installation.clone()),
         config.kubernetes.pod_template_file.clone(),
@@ -150,7 +150,7 @@ impl RenderPod {
         !given.contains(&true)
     }
 
-    fn from_flags(&self, config: &Config) -> Result<(TaskSpec, InstallationId), Failure> {
+    fn described(&self, config: &Config) -> Result<(TaskSpec, InstallationId), Failure> {
         let key = self.key();
         let queued_at = match &self.queued_at {
             None => UtcMicros(0),

@@ -1,6 +1,6 @@
 //! The binary: what it prints, with which exit code, and that it needs no database where none is needed.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

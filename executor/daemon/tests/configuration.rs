@@ -1,6 +1,6 @@
 //! Where values come from, what is refused, and that no secret is ever shown.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
 use std::fs;
 use std::path::Path;
@@ -39,6 +39,8 @@ fn effective(config: &Config, name: &str) -> (String, String) {
     (value.value.clone(), source)
 }
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 const CONN: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
 
 #[test]
@@ -49,7 +51,7 @@ fn values_of_airflow_come_from_where_airflow_takes_them() {
     let old_cmd = "[core]\nsql_alchemy_conn_cmd = echo postgresql://old-file-cmd/db\n";
     let command = ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_CMD", "echo postgresql://env-cmd/db");
     let old = ("AIRFLOW__CORE__SQL_ALCHEMY_CONN", "postgresql://old-env/db");
-    let table: [(&str, &[(&str, &str)], &str, &str); 9] = [
+    let table: [(&str, Variables<'_>, &str, &str); 9] = [
         (cfg, &[(CONN, "postgresql://env/db"), command, old], "postgresql://env/db", "environment"),
         (cfg, &[command, old], "postgresql://env-cmd/db", "output of the command"),
         (cfg, &[old], "postgresql://old-env/db", "environment AIRFLOW__CORE__SQL_ALCHEMY_CONN"),
@@ -143,7 +145,35 @@ fn every_fault_is_told_at_once_with_place_and_remedy() {
     let env = [("WINDLASS__TERM__LEASE", "6000"), ("WINDLASS__TERM__RENEW_MS", "3000")];
     let (_, faults) = load(cfg, Some(toml), &env, &["create.timeout-ms=x", "nothing"]);
     let told = windlass::config::fault::Faults(faults).to_string();
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(told, @r"
+    the configuration has 13 faults; nothing was started
+      DIR/windlass.toml:1: `loose` stands outside of a section
+        remedy: put it under its [section]
+      DIR/windlass.toml:3: unknown key in [create] `concurency`; did you mean `concurrency`?
+        remedy: see docs/CONFIGURATION.md, or `windlass config` for all keys
+      DIR/windlass.toml:4: `timeout-ms` has the wrong type
+        remedy: write a whole number without quotes
+      DIR/windlass.toml:5: unknown section `terms`; did you mean `term`?
+        remedy: see docs/CONFIGURATION.md, or `windlass config` for all keys
+      environment WINDLASS__TERM__LEASE: unknown variable `WINDLASS__TERM__LEASE`; did you mean `WINDLASS__TERM__LEASE_MS`?
+        remedy: see docs/CONFIGURATION.md, or `windlass config` for all keys
+      flag --set create.timeout-ms: create.timeout-ms: `x` is not a whole number from 0 to 18446744073709551615
+        remedy: see docs/CONFIGURATION.md, or `windlass config` for all keys
+      flag --set: has no `=`
+        remedy: write --set section.key=value
+      [kubernetes_executor] client_factory (DIR/airflow.cfg:4): cannot be honoured
+        remedy: it names Python code; give the daemon a service account (in_cluster = True) or a kubeconfig with an exec plugin (in_cluster = False, config_file), by AIRFLOW__KUBERNETES_EXECUTOR__* variables of its own container
+      [kubernetes_executor] kube_client_request_args (DIR/airflow.cfg:5): `_preload_content` cannot be honoured: it is an argument of the Python client
+        remedy: keep only `_request_timeout` in the daemon's configuration
+      [kubernetes_executor] in_cluster (DIR/airflow.cfg:2): `maybe` is neither true nor false
+        remedy: write True or False
+      [kubernetes_executor] tcp_keep_idle (DIR/airflow.cfg:3): `soon` is not a whole number
+        remedy: write a whole number
+      term.renew-ms: fewer than three renewals of 3000 ms fit into term.lease-ms = 4500
+        remedy: raise the lease or renew more often: one slow answer must not end a term
+      launch.pending-timeout-seconds: 700 s is not shorter than [scheduler] task_queued_timeout = 600 s
+        remedy: lower it, or raise task_queued_timeout for all of Airflow: else Airflow queues the task again before
+    ");
 }
 
 #[test]

@@ -199,7 +199,7 @@ impl Airflow {
         let Some((line, source)) = self.in_file(section, &format!("{key}_cmd"))? else { return Ok(None) };
         let place = format!("{key}_cmd at {source}");
         let value = run_command(&line).map_err(|error| command_fault(&place, &error))?;
-        Ok((!value.is_empty()).then(|| Found { value, source: Source::Command(place) }))
+        Ok((!value.is_empty()).then_some(Found { value, source: Source::Command(place) }))
     }
 
     /// `_SECRET` asks a secrets backend, which is Python. Ok: the configured backend has no configuration values.

@@ -93,9 +93,8 @@ impl Ini {
     pub fn get(&self, section: &str, option: &str) -> Option<Result<(String, usize), IniError>> {
         let own = self.sections.get(section)?;
         let entry = self.entry(own, option)?;
-        let mut value = String::new();
-        let done = self.interpolate(own, option, entry.line, &entry.raw, 1, &mut value);
-        Some(done.map(|()| (value, entry.line)))
+        let value = self.interpolate(own, (option, entry.line), &entry.raw, 1);
+        Some(value.map(|value| (value, entry.line)))
     }
 
     /// Names and lines of the options that stand in `section` itself.
@@ -107,42 +106,42 @@ impl Ini {
         own.get(option).or_else(|| self.sections.get(DEFAULT_SECTION)?.get(option))
     }
 
+    /// `at`: option and line for the error.
     fn interpolate(
         &self,
         own: &BTreeMap<String, Entry>,
-        option: &str,
-        line: usize,
+        at: (&str, usize),
         raw: &str,
         depth: usize,
-        out: &mut String,
-    ) -> Result<(), IniError> {
-        let percent = || IniError::Percent { file: self.file.clone(), line, option: option.to_owned() };
+    ) -> Result<String, IniError> {
+        let (file, option, line) = (|| self.file.clone(), || at.0.to_owned(), at.1);
+        let mut out = String::new();
         let mut rest = raw;
-        while let Some(at) = rest.find('%') {
-            out.push_str(&rest[..at]);
-            let after = &rest[at + 1..];
+        while let Some(percent) = rest.find('%') {
+            out.push_str(&rest[..percent]);
+            let after = &rest[percent + 1..];
             if let Some(tail) = after.strip_prefix('%') {
                 out.push('%');
                 rest = tail;
                 continue;
             }
-            let (name, tail) =
-                after.strip_prefix('(').and_then(|inner| inner.split_once(")s")).ok_or_else(percent)?;
-            let reference = || IniError::Reference {
-                file: self.file.clone(),
-                line,
-                option: option.to_owned(),
-                name: name.to_owned(),
+            let reference = after.strip_prefix('(').and_then(|inner| inner.split_once(")s"));
+            let Some((name, tail)) = reference else {
+                return Err(IniError::Percent { file: file(), line, option: option() });
             };
-            let named = self.entry(own, name).ok_or_else(reference)?;
-            if depth >= DEPTH_MAX {
-                return Err(reference());
-            }
-            self.interpolate(own, option, line, &named.raw, depth + 1, out)?;
+            let Some(named) = self.entry(own, name).filter(|_| depth < DEPTH_MAX) else {
+                return Err(IniError::Reference {
+                    file: file(),
+                    line,
+                    option: option(),
+                    name: name.to_owned(),
+                });
+            };
+            out.push_str(&self.interpolate(own, at, &named.raw, depth + 1)?);
             rest = tail;
         }
         out.push_str(rest);
-        Ok(())
+        Ok(out)
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::airflow::Source;
 use super::environment::Environment;
@@ -63,7 +64,7 @@ impl Own {
                 return;
             }
         };
-        for (section, value) in table.get_ref() {
+        for (section, value) in in_order(table.get_ref()) {
             let line = line_of(section.span().start);
             let DeValue::Table(keys) = value.get_ref() else {
                 let what = format!("`{}` stands outside of a section", section.get_ref());
@@ -76,7 +77,7 @@ impl Own {
                 self.fault(format!("{path}:{line}"), what, SEE);
                 continue;
             }
-            for (key, value) in keys {
+            for (key, value) in in_order(keys) {
                 let line = line_of(key.span().start);
                 let place = format!("{path}:{line}");
                 let source = Source::File { path: path.to_owned(), line };
@@ -157,6 +158,13 @@ impl Own {
     fn fault(&mut self, place: String, what: String, remedy: &str) {
         self.faults.push(Fault::new(place, what, remedy));
     }
+}
+
+/// As they stand in the file: faults are told from its top down.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
 fn unknown(what: &str, name: &str, near: Option<&str>) -> String {

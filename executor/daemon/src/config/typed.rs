@@ -90,7 +90,7 @@ impl Values {
     pub(super) fn seconds_as_ms(&mut self, section: &str, key: &str) -> u64 {
         let text = self.text(section, key);
         match text.trim().parse::<f64>() {
-            Ok(seconds) if seconds.is_finite() && seconds >= 0.0 && seconds < 1e9 => milliseconds(seconds),
+            Ok(seconds) if (0.0..1e9).contains(&seconds) => milliseconds(seconds),
             _ => {
                 let remedy = "write a number of seconds";
                 self.fault(section, key, &format!("`{text}` is not a number of seconds"), remedy);

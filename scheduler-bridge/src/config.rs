@@ -76,7 +76,9 @@ impl UrlError {
             Self::Scheme(_) => "use postgresql+psycopg2://, postgresql+psycopg://, postgresql+asyncpg://, \
                                 postgresql:// or postgres://"
                 .into(),
-            Self::Port(_) | Self::TwoAts => "a `:`, `@` or `/` in the password is written %3A, %40, %2F".into(),
+            Self::Port(_) | Self::TwoAts => {
+                "a `:`, `@` or `/` in the password is written %3A, %40, %2F".into()
+            }
             Self::SeveralHosts(_) => "name the primary's address (on RDS: the writer's endpoint)".into(),
             Self::Option { .. } => "correct it, or leave it out for the default".into(),
             Self::UnknownOption(_) => "leave it out of Windlass's connection string".into(),
@@ -236,9 +238,20 @@ impl Parts {
             "connect_timeout" => self.connect_timeout = Some(seconds(value)?),
             // Of the client's own side of libpq: each call here has a deadline, which notices a dead connection sooner
             // than keepalives would.
-            "keepalives" | "keepalives_idle" | "keepalives_interval" | "keepalives_count" | "tcp_user_timeout"
-            | "gssencmode" | "channel_binding" | "sslcompression" | "sslsni" | "fallback_application_name"
-            | "client_encoding" | "target_session_attrs" | "prepared_statement_cache_size" | "async_fallback" => {}
+            "keepalives"
+            | "keepalives_idle"
+            | "keepalives_interval"
+            | "keepalives_count"
+            | "tcp_user_timeout"
+            | "gssencmode"
+            | "channel_binding"
+            | "sslcompression"
+            | "sslsni"
+            | "fallback_application_name"
+            | "client_encoding"
+            | "target_session_attrs"
+            | "prepared_statement_cache_size"
+            | "async_fallback" => {}
             other => return Err(UrlError::UnknownOption(other.to_owned())),
         }
         Ok(())
@@ -289,8 +302,7 @@ impl Parts {
     fn login(&self) -> PgConnectOptions {
         let mut query = String::from("postgres:///?");
         let port = self.port.map(|p| p.to_string());
-        let pairs =
-            [("host", &self.host), ("port", &port), ("user", &self.user), ("dbname", &self.database)];
+        let pairs = [("host", &self.host), ("port", &port), ("user", &self.user), ("dbname", &self.database)];
         for (name, value) in pairs {
             if let Some(value) = value {
                 query.push_str(&format!("{name}={}&", encode(value)));

@@ -265,13 +265,15 @@ impl BridgeError {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            let words = error.to_string();
+            // The server's message alone: sqlx adds a line number, which is one of PostgreSQL's own source code.
+            let server = error.downcast_ref::<sqlx::Error>().and_then(|e| e.as_database_error());
+            let words = server.map_or_else(|| error.to_string(), |e| e.message().to_owned());
             // sqlx repeats the cause in its own message.
             if !text.ends_with(&words) {
                 text.push_str(": ");
                 text.push_str(&words);
             }
-            cause = error.source();
+            cause = if server.is_some() { None } else { error.source() };
         }
         text
     }

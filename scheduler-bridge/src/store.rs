@@ -19,6 +19,8 @@ pub struct StoreSettings {
     /// Bound of a transaction, by our clock and by the database's (`statement_timeout`,
     /// `idle_in_transaction_session_timeout`): below the lease of the term, so that no write outlives its term for long.
     pub call_timeout: Duration,
+    /// Bound of a read that looks at all queued or all unstarted rows.
+    pub scan_timeout: Duration,
     /// Bound of a wait for somebody else's row lock (`lock_timeout`).
     pub lock_timeout: Duration,
     /// `[core] dags_folder`: DAG files below it are named relative to it in the worker's command.
@@ -31,7 +33,8 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             max_connections: 5,
-            call_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(3),
+            scan_timeout: Duration::from_secs(12),
             lock_timeout: Duration::from_secs(2),
             dags_folder: "/opt/airflow/dags".into(),
             worker_heartbeat: worker_heartbeat(5.0, 0, 300),

@@ -2,6 +2,7 @@
 
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Type};
 use windlass_core::time::UtcMicros;
@@ -9,19 +10,24 @@ use windlass_core::time::UtcMicros;
 /// Microseconds from 1970-01-01 to 2000-01-01 UTC, where PostgreSQL's binary format counts from.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
+/// Object ids of `timestamptz` and of its array type (pg_type.dat): fixed for all servers. By name the driver would have
+/// to ask the server between preparing and executing, and asking replaces the unnamed statement.
+const OID: Oid = Oid(1184);
+const ARRAY_OID: Oid = Oid(1185);
+
 /// A `timestamptz` on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Timestamp(pub(crate) UtcMicros);
 
 impl Type<Postgres> for Timestamp {
     fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("TIMESTAMPTZ")
+        PgTypeInfo::with_oid(OID)
     }
 }
 
 impl PgHasArrayType for Timestamp {
     fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("TIMESTAMPTZ[]")
+        PgTypeInfo::with_oid(ARRAY_OID)
     }
 }
 

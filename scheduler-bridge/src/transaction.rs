@@ -22,8 +22,10 @@ use crate::store::Store;
 /// What a transaction may do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Access {
-    /// Read.
+    /// Read rows by key.
     Read,
+    /// Read all rows of a kind: the longer bound.
+    Scan,
     /// Write rows that belong to no term.
     Write,
     /// Write the term itself, on the connection kept for it.
@@ -55,7 +57,9 @@ pub(crate) struct Transaction {
 impl Store {
     /// Opens a transaction; `what` completes "the database failed to ..".
     pub(crate) async fn begin(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
-        let timeout = self.settings().call_timeout;
+        let settings = self.settings();
+        let timeout =
+            if matches!(access, Access::Scan) { settings.scan_timeout } else { settings.call_timeout };
         let config = self.config();
         let pool = if matches!(access, Access::Term) { self.term_pool() } else { self.pool() };
         let connection = match pool.acquire().await {
@@ -72,7 +76,7 @@ impl Store {
             timeout,
             address: config.address().to_owned(),
         };
-        let rows = tx.simple(opening(access, timeout, self.settings().lock_timeout)).await?;
+        let rows = tx.simple(opening(access, timeout, settings.lock_timeout)).await?;
         if let Access::Fenced(epoch) = access
             // One row of the time-outs, one of the fence.
             && rows.len() < 2
@@ -87,7 +91,7 @@ impl Store {
 /// The opening as one simple query. It holds numbers only.
 fn opening(access: Access, timeout: Duration, lock_timeout: Duration) -> String {
     let mode = match access {
-        Access::Read => "READ ONLY",
+        Access::Read | Access::Scan => "READ ONLY",
         Access::Write | Access::Term | Access::Fenced(_) => "READ WRITE",
     };
     let ms = timeout.as_millis();

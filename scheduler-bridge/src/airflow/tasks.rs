@@ -66,7 +66,7 @@ impl Store {
     /// Launches whose pod has not started and whose queueing Airflow took back: the row is gone, in another state, of
     /// another queueing, or `revoke_task` said so. At most `limit`.
     pub async fn find_withdrawn(&self, limit: u32) -> Result<Vec<TaskView>, BridgeError> {
-        let mut tx = self.begin(Access::Read, "look for withdrawn launches").await?;
+        let mut tx = self.begin(Access::Scan, "look for withdrawn launches").await?;
         let query =
             airflow_statement(self.view_sql(WITHDRAWN)).bind(self.dead_after_ms()).bind(i64::from(limit));
         let rows = tx.rows(query).await?;

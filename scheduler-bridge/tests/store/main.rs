@@ -1,0 +1,17 @@
+//! The store against real PostgreSQL 16 and 18, as the role and with the grants that are shipped.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests, and sees none in a crate that is all tests"
+)]
+
+mod claims;
+mod doctor;
+mod intake;
+mod migration;
+mod plans;
+mod pooler;
+mod rows;
+mod support;
+mod term;
+mod updates;

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::resource::Resource;
 use super::status::{ApiError, success};
 use super::store::{Key, Tx};
-use super::{clock, namespace, pod, quota};
+use super::{namespace, pod, quota};
+use crate::clock;
 
 /// `DeleteOptions`, from the body or the query.
 #[derive(Debug, Default, Clone)]

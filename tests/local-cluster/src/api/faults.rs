@@ -62,10 +62,26 @@ impl FaultRule {
 }
 
 /// State that running watches follow.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct WatchControl {
-    pub(crate) cuts: u64,
-    pub(crate) silent: bool,
+    cuts: Vec<String>,
+    silent: Option<String>,
+}
+
+impl WatchControl {
+    /// Cuts so far: a watch minds only those that come later than itself.
+    pub(crate) fn cut_count(&self) -> usize {
+        self.cuts.len()
+    }
+
+    /// Whether a watch with this query, begun after `born` cuts, is cut.
+    pub(crate) fn cuts(&self, born: usize, query: &str) -> bool {
+        self.cuts.iter().skip(born).any(|part| query.contains(part))
+    }
+
+    pub(crate) fn silences(&self, query: &str) -> bool {
+        self.silent.as_ref().is_some_and(|part| query.contains(part))
+    }
 }
 
 /// The faults in force.
@@ -84,7 +100,7 @@ impl Faults {
     pub(crate) fn clear(&self) {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.set_stale(None);
-        self.silence_watches(false);
+        self.silence_watches(None);
     }
 
     /// The fault that meets this request, if any; counts it.
@@ -105,12 +121,12 @@ impl Faults {
         self.watches.subscribe()
     }
 
-    pub(crate) fn cut_watches(&self) {
-        self.watches.send_modify(|w| w.cuts += 1);
+    pub(crate) fn cut_watches(&self, query_contains: &str) {
+        self.watches.send_modify(|w| w.cuts.push(query_contains.to_owned()));
     }
 
-    pub(crate) fn silence_watches(&self, silent: bool) {
-        self.watches.send_modify(|w| w.silent = silent);
+    pub(crate) fn silence_watches(&self, query_contains: Option<&str>) {
+        self.watches.send_modify(|w| w.silent = query_contains.map(str::to_owned));
     }
 
     pub(crate) fn set_stale(&self, version: Option<u64>) {

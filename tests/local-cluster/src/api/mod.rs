@@ -4,7 +4,6 @@
 //! conformance suite (`tests/suite`) sends the same requests to both. Left out: TLS, RBAC, CRDs, apply patches,
 //! protobuf, exec and port-forward, LimitRanges, webhooks, PodDisruptionBudgets, the garbage collector.
 
-mod clock;
 mod delete;
 mod discovery;
 mod faults;

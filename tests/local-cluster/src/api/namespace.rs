@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::delete::{self, DeleteOptions};
+use super::identity;
 use super::resource::{ALL, NAMESPACES, Resource, SERVICE_ACCOUNTS};
 use super::store::{Key, Tx};
-use super::{clock, identity};
+use crate::clock;
 
 /// A new namespace gets its `default` service account.
 pub(crate) fn after_create(tx: &mut Tx<'_>, resource: &Resource, key: &Key) {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::clock;
 use super::status::{ApiError, Cause};
+use crate::clock;
 
 /// Seconds of `spec.terminationGracePeriodSeconds` when it is not given.
 const GRACE_DEFAULT_S: i64 = 30;

@@ -22,16 +22,24 @@ pub(crate) struct Call {
 
 /// Parameters of the query.
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Query(Vec<(String, String)>);
+pub(crate) struct Query {
+    raw: String,
+    pairs: Vec<(String, String)>,
+}
 
 impl Query {
     pub(crate) fn parse(raw: &str) -> Self {
-        Self(form_urlencoded::parse(raw.as_bytes()).into_owned().collect())
+        let pairs = form_urlencoded::parse(raw.as_bytes()).into_owned().collect();
+        Self { raw: raw.to_owned(), pairs }
     }
 
     /// Empty counts as absent, as in the real server.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+        self.pairs.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    pub(crate) fn raw(&self) -> &str {
+        &self.raw
     }
 
     pub(crate) fn flag(&self, name: &str) -> bool {

@@ -138,14 +138,15 @@ impl ApiServer {
         self.api.faults.clear();
     }
 
-    /// Ends all running watches in the middle of their streams.
-    pub fn cut_watches(&self) {
-        self.api.faults.cut_watches();
+    /// Ends running watches in the middle of their streams: those whose query contains this (`""`: all; the kubelet's
+    /// have a `fieldSelector`, Windlass' a `labelSelector`).
+    pub fn cut_watches(&self, query_contains: &str) {
+        self.api.faults.cut_watches(query_contains);
     }
 
-    /// Watches stay open but tell nothing, until this is taken back.
-    pub fn silence_watches(&self, silent: bool) {
-        self.api.faults.silence_watches(silent);
+    /// Watches whose query contains this stay open but tell nothing, until `None`.
+    pub fn silence_watches(&self, query_contains: Option<&str>) {
+        self.api.faults.silence_watches(query_contains);
     }
 
     /// Forgets the history: older resourceVersions and continue tokens are answered with 410.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::clock;
 use super::resource::Resource;
+use crate::clock;
 
 /// Metadata alone.
 pub(crate) fn partial(object: &Value) -> Value {

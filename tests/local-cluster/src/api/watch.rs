@@ -40,6 +40,8 @@ struct Watch {
     namespace: Option<String>,
     selector: Selector,
     shape: Shape,
+    /// As it came: faults are addressed by it.
+    query: String,
     bookmarks: bool,
     cursor: u64,
     /// Tables carry their columns once.
@@ -68,6 +70,7 @@ pub(crate) fn watch(
         namespace: scope.namespace.map(str::to_owned),
         selector,
         shape,
+        query: query.raw().to_owned(),
         bookmarks,
         cursor: 0,
         columns_sent: false,
@@ -107,7 +110,7 @@ impl Watch {
         let mut latest = self.api.store.subscribe();
         let mut control = self.api.faults.watch_control();
         // Cuts and silences that came before this watch are not for it.
-        let born = control.borrow_and_update().cuts;
+        let born = control.borrow_and_update().cut_count();
         if self.begin(start).await.is_none() {
             return;
         }
@@ -115,7 +118,7 @@ impl Watch {
         loop {
             let (cut, silent) = {
                 let control = control.borrow_and_update();
-                (control.cuts != born, control.silent)
+                (control.cuts(born, &self.query), control.silences(&self.query))
             };
             if cut {
                 // An error in the body ends the connection in the middle of the chunked stream.

@@ -11,7 +11,8 @@ use super::quota;
 use super::resource::{NAMESPACES, Resource, SERVICE_ACCOUNTS, unknown_fields};
 use super::status::{ApiError, Cause, success};
 use super::store::{Key, Tx};
-use super::{Api, clock, identity, validate};
+use super::{Api, identity, validate};
+use crate::clock;
 
 /// Query options of a write.
 #[derive(Debug, Clone, Copy, Default)]

@@ -34,24 +34,41 @@ pub(crate) async fn play(stack: &Stack, progress: &Progress) -> Result<()> {
         stack.airflow.trigger(dag, RUN_ID, serde_json::json!({})).await?;
     }
     progress.say(&format!("{} DAG runs triggered", RUNS.len()));
-    let kills = async {
-        for victim in VICTIMS {
-            kill(stack, victim, progress).await?;
-        }
-        Ok(())
-    };
-    let ends = async {
-        for (dag, expected) in RUNS.iter().rev() {
-            let state = stack.airflow.wait_run(dag, RUN_ID, AT_MOST).await?;
-            progress
-                .say(&format!("{dag}: {state}{}", if state == *expected { "" } else { " (not expected)" }));
-        }
-        Ok(())
-    };
-    let follow = follow(stack, progress);
     tokio::select! {
-        both = async { tokio::try_join!(kills, ends) } => both.map(|_| ()),
-        broken = follow => broken,
+        both = async { tokio::try_join!(kill_victims(stack, progress), see_ends(stack, progress)) } => both.map(|_| ())?,
+        broken = follow(stack, progress) => broken?,
+    }
+    until_delivered(stack).await
+}
+
+async fn kill_victims(stack: &Stack, progress: &Progress) -> Result<()> {
+    for victim in VICTIMS {
+        kill(stack, victim, progress).await?;
+    }
+    Ok(())
+}
+
+async fn see_ends(stack: &Stack, progress: &Progress) -> Result<()> {
+    for (dag, expected) in RUNS.iter().rev() {
+        let state = stack.airflow.wait_run(dag, RUN_ID, AT_MOST).await?;
+        progress.say(&format!("{dag}: {state}{}", if state == *expected { "" } else { " (not expected)" }));
+    }
+    Ok(())
+}
+
+/// A worker writes its task's state before its pod ends: the last outcomes come a moment after the runs' ends.
+async fn until_delivered(stack: &Stack) -> Result<()> {
+    let open = "SELECT count(*) FROM windlass.launch WHERE closed_at IS NULL OR delivered_at IS NULL";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let open: i64 = sqlx::query_scalar(open).fetch_one(stack.airflow.pool()).await?;
+        if open == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("{open} launches have no delivered outcome a minute after the end of all runs");
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

@@ -2,8 +2,8 @@
 #   docker build -f deploy/airflow.Dockerfile --build-arg AIRFLOW_IMAGE=apache/airflow:2.11.2 -t airflow-windlass .
 ARG AIRFLOW_IMAGE=apache/airflow:2.11.2
 FROM ${AIRFLOW_IMAGE}
-COPY --chown=airflow:0 scheduler-bridge/python /tmp/windlass-airflow
+COPY --chown=airflow:0 scheduler-bridge/python /home/airflow/windlass-airflow
 # --no-deps: the only dependency is Airflow itself, and pip must not move its version.
-RUN pip install --no-cache-dir --no-deps /tmp/windlass-airflow \
+RUN pip install --no-cache-dir --no-deps /home/airflow/windlass-airflow \
     && python -c "import windlass_airflow" \
-    && rm -rf /tmp/windlass-airflow
+    && rm -rf /home/airflow/windlass-airflow

@@ -1,1 +1,10 @@
-//! (to be written)
+//! What the end-to-end tests share: the whole of a deployment, from PostgreSQL to worker processes.
+//!
+//! Everything is real: PostgreSQL, etcd and kube-apiserver, Airflow's scheduler and triggerer, the daemon as its own
+//! service account and database role. The pods are run by the process kubelet.
+
+mod processes;
+mod stack;
+
+pub use processes::{kill_container, processes_of};
+pub use stack::{Launch, MANY, NAMESPACE, Stack};

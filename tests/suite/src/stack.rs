@@ -1,0 +1,332 @@
+//! One deployment that all tests of a binary share.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde_json::json;
+use sqlx::Row;
+use tokio::sync::Mutex;
+use windlass_lab::airflow::{Airflow, Component, Options as AirflowOptions};
+use windlass_lab::binaries;
+use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
+use windlass_lab::folder::Folder;
+use windlass_lab::ports;
+use windlass_lab::postgres::Postgres;
+use windlass_lab::prepare::workspace;
+use windlass_lab::process::{POLL, Supervised};
+
+/// Where worker pods go.
+pub const NAMESPACE: &str = "airflow";
+/// Scheduler's side and workers import the plugin from the source tree.
+const PLUGIN: &str = "scheduler-bridge/python";
+/// Bodies of one DAG run of `many`.
+pub const MANY: usize = 300;
+
+/// PostgreSQL, control plane, kubelet, Airflow and daemons.
+pub struct Stack {
+    /// The Airflow. Tests that stop parts of it need the whole stack for themselves.
+    pub airflow: Airflow,
+    daemons: Mutex<BTreeMap<u32, Supervised>>,
+    daemon_env: BTreeMap<String, String>,
+    _kubelet: Supervised,
+    /// The control plane.
+    pub plane: ControlPlane,
+    _postgres: Postgres,
+    folder: Folder,
+    runs: AtomicU32,
+}
+
+/// A row of `windlass.launch`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns of windlass.launch")]
+pub struct Launch {
+    pub launch_id: String,
+    pub stage: String,
+    pub attempt: i32,
+    pub pod_name: String,
+    pub outcome: Option<String>,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    pub delivered: bool,
+}
+
+impl Stack {
+    /// Starts everything with one daemon.
+    pub async fn start() -> Result<Self> {
+        let folder = Folder::new("suite")?;
+        let postgres = tokio::task::spawn_blocking(|| Postgres::start(16)).await??;
+        let database = postgres.create_database("airflow", None)?;
+        let plane =
+            ControlPlane::start(PlaneOptions { service_account_admission: true, ..PlaneOptions::default() });
+        let plane = plane.await?;
+        plane.create_namespace(NAMESPACE).await?;
+        plane.create_service_account(NAMESPACE, "windlass").await?;
+        for (kind, manifest) in [("roles", "role.yaml"), ("rolebindings", "role-binding.yaml")] {
+            let collection = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/{kind}");
+            plane.create_from_yaml(&collection, &workspace().join("deploy/rbac").join(manifest)).await?;
+        }
+        let account = plane.service_account_kubeconfig(NAMESPACE, "windlass").await?;
+
+        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), folder.path())).await?;
+        let template = write_template(&airflow)?;
+        let daemon_env =
+            daemon_env(&airflow, &postgres.url_as("windlass", &database), &account, &template, &folder);
+        migrate(&airflow, &postgres, &database).await?;
+        let kubelet = start_kubelet(&plane, &folder)?;
+        airflow.load_dags().await?;
+        airflow.start(Component::Scheduler).await?;
+        airflow.start(Component::Triggerer).await?;
+        let stack = Self {
+            airflow,
+            daemons: Mutex::default(),
+            daemon_env,
+            _kubelet: kubelet,
+            plane,
+            _postgres: postgres,
+            folder,
+            runs: AtomicU32::new(0),
+        };
+        stack.start_daemon(0).await?;
+        Ok(stack)
+    }
+
+    /// Starts daemon number `slot`; each slot is a holder of its own, and the same one after a restart.
+    pub async fn start_daemon(&self, slot: u32) -> Result<()> {
+        let port = ports::free()?;
+        let mut command = Command::new(binaries::path("windlass")?);
+        command
+            .arg("run")
+            .envs(&self.daemon_env)
+            .env("WINDLASS__SERVER__LISTEN", format!("127.0.0.1:{port}"));
+        command.env("POD_UID", format!("suite-{slot}"));
+        let log = self.folder.join(format!("daemon-{slot}.log"));
+        let daemon = Supervised::spawn(&format!("windlass-{slot}"), command, &log)?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            daemon.must_run()?;
+            if Instant::now() > deadline {
+                bail!("daemon {slot} does not listen after 30 s:\n{}", daemon.log_tail(20));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.daemons.lock().await.insert(slot, daemon);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub async fn kill_daemon(&self, slot: u32) {
+        if let Some(daemon) = self.daemons.lock().await.remove(&slot) {
+            daemon.kill();
+        }
+    }
+
+    /// SIGTERM; it hands its term over and exits.
+    pub async fn stop_daemon(&self, slot: u32) {
+        if let Some(daemon) = self.daemons.lock().await.remove(&slot) {
+            daemon.stop(Duration::from_secs(10));
+        }
+    }
+
+    /// The last lines of a daemon's log.
+    pub fn daemon_log(&self, slot: u32) -> String {
+        fs::read_to_string(self.folder.join(format!("daemon-{slot}.log"))).unwrap_or_default()
+    }
+
+    /// Who holds the term, and its epoch.
+    pub async fn term(&self) -> Result<(String, i64)> {
+        let row = sqlx::query("SELECT coalesce(holder, ''), epoch FROM windlass.term")
+            .fetch_one(self.airflow.pool());
+        let row = row.await?;
+        Ok((row.try_get(0)?, row.try_get(1)?))
+    }
+
+    /// Makes a run of `dag_id` and returns its id.
+    pub async fn trigger(&self, dag_id: &str) -> Result<String> {
+        let run_id = format!("run{}", self.runs.fetch_add(1, Ordering::Relaxed));
+        self.airflow.trigger(dag_id, &run_id, json!({})).await?;
+        Ok(run_id)
+    }
+
+    /// Lets blocked bodies of a run go on.
+    pub fn go(&self, run_id: &str) -> Result<()> {
+        fs::write(self.folder.join(format!("go-{run_id}")), "").context("let the bodies go on")
+    }
+
+    /// Bodies of a run that began, as `task map_index try`, in the order in which they did.
+    pub fn bodies(&self, run_id: &str) -> Vec<String> {
+        let journal = self.file("journal");
+        let of_run = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            (words.get(2) == Some(&run_id)).then(|| [words[1], words[3], words[4]].join(" "))
+        };
+        journal.lines().filter_map(of_run).collect()
+    }
+
+    /// A file that bodies and callbacks append to.
+    pub fn file(&self, name: &str) -> String {
+        fs::read_to_string(self.folder.join(name)).unwrap_or_default()
+    }
+
+    /// Waits until a body of this task has begun.
+    pub async fn body_began(&self, run_id: &str, body: &str) -> Result<()> {
+        self.until(&format!("body `{body}` of {run_id}"), Duration::from_secs(90), async || {
+            Ok(self.bodies(run_id).iter().any(|line| line == body).then_some(()))
+        })
+        .await
+    }
+
+    /// Launches of a task, oldest first.
+    pub async fn launches(&self, dag_id: &str, run_id: &str, task_id: &str) -> Result<Vec<Launch>> {
+        let sql = "SELECT launch_id, stage, attempt, pod_name, outcome, reason, message, delivered_at IS NOT NULL AS delivered
+                   FROM windlass.launch WHERE dag_id = $1 AND run_id = $2 AND task_id = $3 ORDER BY queued_dttm";
+        let rows =
+            sqlx::query(sql).bind(dag_id).bind(run_id).bind(task_id).fetch_all(self.airflow.pool()).await?;
+        let read = |row: &sqlx::postgres::PgRow| {
+            Ok(Launch {
+                launch_id: row.try_get("launch_id")?,
+                stage: row.try_get("stage")?,
+                attempt: row.try_get("attempt")?,
+                pod_name: row.try_get("pod_name")?,
+                outcome: row.try_get("outcome")?,
+                reason: row.try_get("reason")?,
+                message: row.try_get("message")?,
+                delivered: row.try_get("delivered")?,
+            })
+        };
+        Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
+    }
+
+    /// Waits for the `nth` launch (from 0) of a task to be as wanted.
+    pub async fn launch(
+        &self,
+        (dag_id, run_id, task_id): (&str, &str, &str),
+        nth: usize,
+        wanted: impl Fn(&Launch) -> bool,
+    ) -> Result<Launch> {
+        let what = format!("launch {nth} of {dag_id}.{task_id} {run_id}");
+        self.until(&what, Duration::from_secs(90), async || {
+            let launches = self.launches(dag_id, run_id, task_id).await?;
+            Ok(launches.get(nth).filter(|launch| wanted(launch)).cloned())
+        })
+        .await
+    }
+
+    /// Pods of the namespace.
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.plane.client(), NAMESPACE)
+    }
+
+    /// Waits until `look` finds something.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        at_most: Duration,
+        look: impl AsyncFn() -> Result<Option<T>>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "{what}: not seen within {at_most:?}; the daemon's log ends:\n{}",
+                    end_of(&self.daemon_log(0))
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+fn airflow_options(database_url: String, folder: &Path) -> AirflowOptions {
+    let dags_folder = workspace().join("tests/suite/dags");
+    let env = [
+        ("PYTHONPATH", format!("{}:{}", workspace().join(PLUGIN).display(), dags_folder.display())),
+        ("SUITE_FOLDER", folder.display().to_string()),
+        ("SUITE_MANY", MANY.to_string()),
+        ("AIRFLOW__CORE__PARALLELISM", "512".into()),
+        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512".into()),
+        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "256".into()),
+        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3".into()),
+        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5".into()),
+        ("AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD", "15".into()),
+        ("AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL", "10".into()),
+    ];
+    AirflowOptions {
+        database_url,
+        dags_folder,
+        executor: "windlass_airflow.WindlassExecutor".into(),
+        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+/// The template of worker pods: the lab's, in our namespace, with lean workers.
+fn write_template(airflow: &Airflow) -> Result<PathBuf> {
+    let mut template = airflow.pod_template();
+    let lean = workspace().join("tests/suite/lean");
+    let env = template["spec"]["containers"][0]["env"].as_array_mut().context("the template has no env")?;
+    for variable in env.iter_mut().filter(|variable| variable["name"] == "PYTHONPATH") {
+        let path = format!("{}:{}", lean.display(), variable["value"].as_str().unwrap_or_default());
+        variable["value"] = path.into();
+    }
+    // The local cluster has no image: a container's process is what its arguments say.
+    template["spec"]["terminationGracePeriodSeconds"] = 20.into();
+    let path = airflow.home().join("suite_template.yaml");
+    fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
+    Ok(path)
+}
+
+fn daemon_env(
+    airflow: &Airflow,
+    database: &str,
+    kubeconfig: &Path,
+    template: &Path,
+    folder: &Folder,
+) -> BTreeMap<String, String> {
+    let mut env = airflow.env().clone();
+    let more = [
+        ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", database.replace("postgresql://", "postgresql+psycopg2://")),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "False".into()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE", kubeconfig.display().to_string()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", NAMESPACE.into()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.display().to_string()),
+        ("WINDLASS__SERVER__STATE_DIRECTORY", folder.join("state").display().to_string()),
+        ("WINDLASS__LOG__LEVEL", "info,windlass=debug".into()),
+    ];
+    env.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    env
+}
+
+/// Windlass's schema as the owner, then the roles and what they may do.
+async fn migrate(airflow: &Airflow, postgres: &Postgres, database: &str) -> Result<()> {
+    let mut migrate = tokio::process::Command::new(binaries::path("windlass")?);
+    migrate.arg("migrate").envs(airflow.env());
+    let output = migrate.output().await.context("run `windlass migrate`")?;
+    if !output.status.success() {
+        bail!("`windlass migrate` failed: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let grants = fs::read_to_string(workspace().join("deploy/sql/grants.sql")).context("read the grants")?;
+    let sql = format!("CREATE ROLE windlass LOGIN;\n{grants}");
+    postgres.psql(database, &sql, &[("airflow_role", "postgres")])?;
+    Ok(())
+}
+
+fn start_kubelet(plane: &ControlPlane, folder: &Folder) -> Result<Supervised> {
+    let mut command = Command::new(binaries::path("windlass-local-cluster")?);
+    command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
+    command.args(["--node", "suite", "--bind-pods", "--log-dir"]).arg(folder.join("pods"));
+    Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
+}

@@ -12,6 +12,7 @@ mod cluster;
 mod kubelet;
 mod logs;
 mod private_file;
+mod tls;
 
 pub use api::{ApiOptions, ApiServer, Fault, FaultRule, StartError};
 pub use cluster::{ClusterError, LocalCluster, client_config, kubeconfig_file};

@@ -34,6 +34,14 @@ pub(crate) fn pod_dir(root: &Path, namespace: &str, pod: &str, uid: &str) -> Pat
     root.join(format!("{namespace}_{pod}_{uid}"))
 }
 
+/// Folder of the pod of this name, the newest if an older one's is still there. No name holds an underscore.
+pub(crate) fn find_pod_dir(root: &Path, namespace: &str, pod: &str) -> Option<PathBuf> {
+    let prefix = format!("{namespace}_{pod}_");
+    let entries = std::fs::read_dir(root).ok()?.filter_map(Result::ok);
+    let ours = entries.filter(|e| e.file_name().to_str().is_some_and(|n| n.starts_with(&prefix)));
+    ours.max_by_key(|e| e.metadata().and_then(|m| m.modified()).ok()).map(|e| e.path())
+}
+
 /// Folder of one container's logs.
 pub(crate) fn container_dir(root: &Path, namespace: &str, pod: &str, uid: &str, container: &str) -> PathBuf {
     pod_dir(root, namespace, pod, uid).join(container)

@@ -1,7 +1,7 @@
 //! An embedded Kubernetes API for pods, in memory.
 //!
 //! It follows kube-apiserver 1.37 wherever Windlass, kube-rs or `kubectl get/describe/logs/delete` can see it; the
-//! conformance suite (`tests/suite`) sends the same requests to both. Left out: TLS, RBAC, CRDs, apply patches,
+//! conformance suite (`tests/suite`) sends the same requests to both. Left out: RBAC, CRDs, apply patches,
 //! protobuf, exec and port-forward, LimitRanges, webhooks, PodDisruptionBudgets, the garbage collector.
 
 mod delete;

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -22,9 +25,13 @@ use super::route;
 use super::status::ApiError;
 use super::store::{Key, Store};
 use super::write::{WriteOptions, create};
+use crate::tls::Tls;
 
 /// Largest request body: etcd's limit on an object.
 const BODY_MAX_BYTES: usize = 3 * 1024 * 1024;
+
+/// First byte of a TLS connection (RFC 8446, ContentType handshake).
+const TLS_HANDSHAKE: u8 = 22;
 
 /// How to run the API.
 #[derive(Debug, Clone)]
@@ -75,6 +82,8 @@ pub enum StartError {
 pub struct ApiServer {
     api: Arc<Api>,
     address: SocketAddr,
+    /// PEM.
+    authority: String,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -85,6 +94,7 @@ impl ApiServer {
         let failed = |source| StartError::Listen { port: options.port, source };
         let listener = TcpListener::bind(("127.0.0.1", options.port)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let tls = Tls::new().map_err(|e| failed(e.into()))?;
         let store = Store::new(options.history_max);
         let api = Arc::new(Api { options, address: address.to_string(), store, faults: Faults::default() });
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
@@ -93,14 +103,20 @@ impl ApiServer {
             let _ = create(&api, &super::resource::NAMESPACES, "", namespace, WriteOptions::default());
         }
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(accept(Arc::clone(&api), listener, stop.clone(), tasks.clone()));
-        Ok(Self { api, address, stop, tasks })
+        tasks.spawn(accept(Arc::clone(&api), listener, tls.acceptor, stop.clone(), tasks.clone()));
+        Ok(Self { api, address, authority: tls.authority, stop, tasks })
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `https://127.0.0.1:PORT`. The same port speaks plain HTTP to clients that begin so.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("https://{}", self.address)
+    }
+
+    /// PEM of the authority that signed the server's certificate, made at this start.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// The bearer token.
@@ -112,9 +128,11 @@ impl ApiServer {
     /// A kubeconfig for kubectl and client libraries.
     #[must_use]
     pub fn kubeconfig(&self) -> String {
+        let authority = base64::engine::general_purpose::STANDARD.encode(&self.authority);
         json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "local-cluster",
-            "clusters": [{ "name": "local-cluster", "cluster": { "server": self.url() } }],
+            "clusters": [{ "name": "local-cluster", "cluster": {
+                "server": self.url(), "certificate-authority-data": authority } }],
             "users": [{ "name": "admin", "user": { "token": self.token() } }],
             "contexts": [{ "name": "local-cluster", "context": {
                 "cluster": "local-cluster", "user": "admin", "namespace": "default" } }],
@@ -193,7 +211,13 @@ impl Drop for ApiServer {
     }
 }
 
-async fn accept(api: Arc<Api>, listener: TcpListener, stop: CancellationToken, tasks: TaskTracker) {
+async fn accept(
+    api: Arc<Api>,
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) {
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -201,11 +225,11 @@ async fn accept(api: Arc<Api>, listener: TcpListener, stop: CancellationToken, t
         };
         match accepted {
             Ok((stream, _)) => {
-                let (api, stop) = (Arc::clone(&api), stop.clone());
+                let (api, acceptor, stop) = (Arc::clone(&api), acceptor.clone(), stop.clone());
                 tasks.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
-                        () = connection(api, stream) => {}
+                        () = connection(api, acceptor, stream) => {}
                     }
                 });
             }
@@ -218,9 +242,23 @@ async fn accept(api: Arc<Api>, listener: TcpListener, stop: CancellationToken, t
     }
 }
 
-async fn connection(api: Arc<Api>, stream: TcpStream) {
+async fn connection(api: Arc<Api>, acceptor: TlsAcceptor, stream: TcpStream) {
     // Small answers must not wait for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
+    let mut first = [0_u8];
+    if stream.peek(&mut first).await.is_err() {
+        return;
+    }
+    if first[0] != TLS_HANDSHAKE {
+        return serve(api, stream).await;
+    }
+    match acceptor.accept(stream).await {
+        Ok(stream) => serve(api, stream).await,
+        Err(error) => tracing::debug!(%error, "a client does not trust this server, or gave up"),
+    }
+}
+
+async fn serve(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Unpin) {
     let service = service_fn(move |request| answer(Arc::clone(&api), request));
     let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     // Ends with an error whenever a client goes away or a fault cuts it: both are ordinary here.

@@ -13,6 +13,7 @@ mod env;
 mod fake;
 mod fault;
 mod follow;
+mod log_server;
 mod manifest;
 mod node;
 mod process;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use bind::Capacity;
 use client::{CallError, Client};
 use follow::Seen;
+use log_server::LogServer;
 use manifest::Pod;
 use process::Spawner;
 use worker::Worker;
@@ -104,6 +106,15 @@ pub enum KubeletError {
         #[source]
         source: std::io::Error,
     },
+    /// The endpoint for logs could not be opened.
+    #[error("the kubelet of node `{node}` cannot listen on 127.0.0.1 for log requests")]
+    LogServer {
+        /// Node.
+        node: String,
+        /// The system's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// The client could not be made from the configuration.
     #[error("the kubelet of node `{node}` cannot use its kubeconfig; check server, CA and token in it")]
     Config {
@@ -164,10 +175,13 @@ impl Kubelet {
         let spawner = usable(&options).and_then(|()| Spawner::start(&options.log_dir)).map_err(|source| {
             KubeletError::LogDir { node: node.clone(), dir: options.log_dir.display().to_string(), source }
         })?;
+        let logs = LogServer::bind(&options.log_dir)
+            .await
+            .map_err(|source| KubeletError::LogServer { node: node.clone(), source })?;
         let online = watch::Sender::new(true);
         let client = Client::new(config, online.subscribe())
             .map_err(|e| KubeletError::Config { node: node.clone(), source: Box::new(e) })?;
-        register(&client, &options)
+        register(&client, &options, logs.port())
             .await
             .map_err(|e| KubeletError::Register { node, source: Box::new(e) })?;
         let context = Arc::new(Context {
@@ -183,7 +197,7 @@ impl Kubelet {
             options,
         });
         let stop = CancellationToken::new();
-        let manager = tokio::spawn(manage(context, stop.clone()));
+        let manager = tokio::spawn(manage(context, logs, stop.clone()));
         Ok(Self { stop, online, manager: Some(manager) })
     }
 
@@ -216,10 +230,10 @@ fn usable(options: &KubeletOptions) -> std::io::Result<()> {
 }
 
 /// The API server may be starting too: tried for a while.
-async fn register(client: &Client, options: &KubeletOptions) -> Result<(), CallError> {
+async fn register(client: &Client, options: &KubeletOptions, log_port: u16) -> Result<(), CallError> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
-        match node::register(client, options).await {
+        match node::register(client, options, log_port).await {
             Err(error) if error.code() == 0 && tokio::time::Instant::now() < deadline => {
                 tracing::info!(%error, "the node waits for the API server");
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -237,9 +251,10 @@ fn block(node: &str) -> u32 {
 type Workers = BTreeMap<String, watch::Sender<Option<Arc<Pod>>>>;
 
 /// Hands each pod to its worker.
-async fn manage(context: Arc<Context>, stop: CancellationToken) {
+async fn manage(context: Arc<Context>, logs: LogServer, stop: CancellationToken) {
     let mut helpers = JoinSet::new();
-    helpers.spawn(node::heartbeat(context.client.clone(), context.options.clone()));
+    helpers.spawn(node::heartbeat(context.client.clone(), context.options.clone(), logs.port()));
+    helpers.spawn(logs.serve());
     if context.options.bind_pods {
         helpers.spawn(bind::run(Arc::clone(&context)));
     }

@@ -26,11 +26,15 @@ pub(crate) fn labels(options: &KubeletOptions) -> BTreeMap<String, String> {
 }
 
 /// Creates the node, or takes an existing one of this name over.
-pub(crate) async fn register(client: &Client, options: &KubeletOptions) -> Result<(), CallError> {
+pub(crate) async fn register(
+    client: &Client,
+    options: &KubeletOptions,
+    log_port: u16,
+) -> Result<(), CallError> {
     let log_dir = options.log_dir.display().to_string();
     let metadata = json!({ "name": options.node, "labels": labels(options),
                            "annotations": { LOG_DIR_ANNOTATION: log_dir } });
-    let status = status(options);
+    let status = status(options, log_port);
     let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status });
     let path = format!("/api/v1/nodes/{}", options.node);
     match client.post("/api/v1/nodes", &node).await {
@@ -45,7 +49,7 @@ pub(crate) async fn register(client: &Client, options: &KubeletOptions) -> Resul
 }
 
 /// Says again and again that the node is ready. Runs until its task is aborted.
-pub(crate) async fn heartbeat(client: Client, options: KubeletOptions) {
+pub(crate) async fn heartbeat(client: Client, options: KubeletOptions, log_port: u16) {
     let path = format!("/api/v1/nodes/{}/status", options.node);
     loop {
         tokio::time::sleep(HEARTBEAT).await;
@@ -54,7 +58,7 @@ pub(crate) async fn heartbeat(client: Client, options: KubeletOptions) {
             Ok(_) => {}
             Err(error) if error.code() == 404 => {
                 tracing::warn!("the node object is gone; it is registered again");
-                if let Err(error) = register(&client, &options).await {
+                if let Err(error) = register(&client, &options, log_port).await {
                     tracing::warn!(%error, "the node is not registered; it is tried again");
                 }
             }
@@ -63,13 +67,14 @@ pub(crate) async fn heartbeat(client: Client, options: KubeletOptions) {
     }
 }
 
-fn status(options: &KubeletOptions) -> Value {
+fn status(options: &KubeletOptions, log_port: u16) -> Value {
     let pods = options.max_pods.to_string();
     let room = json!({ "pods": pods, "cpu": "64", "memory": "256Gi", "ephemeral-storage": "100Gi" });
     json!({
         "capacity": room, "allocatable": room, "conditions": conditions(),
         "addresses": [{ "type": "InternalIP", "address": super::HOST_IP },
                       { "type": "Hostname", "address": options.node }],
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": log_port } },
         "nodeInfo": { "machineID": "", "systemUUID": "", "bootID": "", "kernelVersion": "", "osImage": "local",
             "containerRuntimeVersion": "local-process://1", "kubeletVersion": "v1.33.0", "kubeProxyVersion": "",
             "operatingSystem": "linux", "architecture": std::env::consts::ARCH },

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use scheduler_bridge::{Status, Store};
+use windlass_core::store::StoredStage;
 
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
@@ -55,7 +56,10 @@ fn text(status: &Status) -> String {
         "queued       {} without a launch, {} handed over\n",
         status.queued, status.handovers
     ));
-    let stages: Vec<_> = status.launches.iter().map(|(stage, count)| format!("{count} {stage}")).collect();
+    // In the order in which a launch passes them.
+    let stages = StoredStage::ALL.into_iter().map(StoredStage::as_str);
+    let stages: Vec<_> =
+        stages.filter_map(|stage| Some(format!("{} {stage}", status.launches.get(stage)?))).collect();
     text.push_str(&format!("launches     {}\n", stages.join(", ")));
     text.push_str(&format!("undelivered  {}\n", status.undelivered));
     text.push_str("\nschedulers\n");
@@ -82,6 +86,7 @@ fn leader(status: &Status) -> String {
         (Some(holder), Some(ms)) => {
             format!("none: term {} of {holder} expired {} ago; is a daemon running?", term.epoch, ago(-ms))
         }
+        _ if term.epoch == 0 => "none yet: no daemon has ever led here".to_owned(),
         _ => format!("none: term {} was handed over; is a daemon running?", term.epoch),
     }
 }
@@ -145,7 +150,7 @@ mod tests {
         Status {
             queued: 7,
             handovers: 2,
-            launches: BTreeMap::from([("claimed", 1), ("running", 40)]),
+            launches: BTreeMap::from([("claimed", 1), ("created", 2), ("closed", 0), ("running", 40)]),
             undelivered: 3,
             term: TermStatus { epoch: 5, holder: Some("9f1c/windlass".into()), expires_in_ms: Some(3_200) },
             schedulers: vec![SchedulerStatus {
@@ -173,7 +178,7 @@ mod tests {
         insta::assert_snapshot!(text(&a_status()), @r"
         leader       9f1c/windlass (term 5, for another 3.2 s)
         queued       7 without a launch, 2 handed over
-        launches     1 claimed, 40 running
+        launches     1 claimed, 2 created, 40 running, 0 closed
         undelivered  3
 
         schedulers

@@ -47,8 +47,6 @@ pub struct Kubernetes {
     pub fatal_waiting: BTreeSet<String>,
     /// Pods for one launch at most.
     pub attempts_max: u32,
-    /// Termination reasons that are no launch failure.
-    pub not_a_launch_failure: BTreeSet<String>,
     /// Airflow's ceiling for concurrent creates, where it applies.
     pub creates_max: Option<u32>,
 }
@@ -82,17 +80,15 @@ impl Kubernetes {
             delete_pods: values.flag(SECTION, "delete_worker_pods"),
             delete_failed_pods: values.flag(SECTION, "delete_worker_pods_on_failure"),
             delete_grace_seconds: delete_grace(values),
-            fatal_waiting: set(values, "worker_pod_pending_fatal_container_state_reasons"),
+            fatal_waiting: values
+                .list(SECTION, "worker_pod_pending_fatal_container_state_reasons")
+                .into_iter()
+                .collect(),
             // -1: without limit; Airflow gives up a task that stays queued anyway.
             attempts_max: u32::try_from(retries).map_or(u32::MAX, |retries| retries.saturating_add(1)),
-            not_a_launch_failure: set(values, "pod_launch_failure_excluded_container_reasons"),
             creates_max: u32::try_from(creates).ok().filter(|max| concurrent && *max > 0),
         }
     }
-}
-
-fn set(values: &Values, key: &str) -> BTreeSet<String> {
-    values.list(SECTION, key).into_iter().collect()
 }
 
 /// As `KubeConfig` has it: the list counts only in multi-namespace mode, and without it that mode means all.

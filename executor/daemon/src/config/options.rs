@@ -179,7 +179,9 @@ pub const OPTIONS: [AirflowOption; 42] = [
     kubernetes(
         "pod_launch_failure_excluded_container_reasons",
         Some("Error"),
-        Honoured("termination reasons that are no launch failure"),
+        NotNeeded(
+            "only a pod lost by no fault of its own (evicted, preempted, killed, deleted, node lost) is repeated",
+        ),
     ),
 ];
 

@@ -54,9 +54,9 @@ impl Engine {
                     self.reign.specs.failed(id, now, self.settings.retry_ms);
                 }
             },
-            (Open::FindWithdrawn, Answer::Tasks(answer)) => {
+            (Open::FindWithdrawn(asked, limit), Answer::Tasks(answer)) => {
                 self.reign.intake.withdrawn_ended(now, &self.settings);
-                self.orphans_seen(&answer);
+                self.orphans_seen(&answer, asked, limit);
                 self.tasks_seen(answer, now);
             }
             (Open::FindLaunches, Answer::Launches(answer)) => self.strangers_found(id, answer, now),
@@ -88,14 +88,19 @@ impl Engine {
         if let GetAnswer::Failed { error } = &answer {
             self.counters.note_error("kubernetes", error);
         }
-        let known = self.reign.book.get(launch).filter(|known| known.attempt == attempt);
+        let known = self.reign.book.get_mut(launch).filter(|known| known.attempt == attempt);
         let Some(known) = known else { return };
-        let nothing = matches!(answer, GetAnswer::Gone | GetAnswer::Found(None));
-        // Begun too early to prove that nothing is there: asked again.
-        let answer = if nothing && !known.proves_gone(asked) {
-            GetAnswer::Failed { error: "a create may still land".into() }
-        } else {
-            answer
+        let proves = known.proves_gone(asked);
+        let answer = match answer {
+            // Begun too early to prove that nothing is there: asked again.
+            GetAnswer::Gone | GetAnswer::Found(None) if !proves => {
+                GetAnswer::Failed { error: "a create may still land".into() }
+            }
+            GetAnswer::Gone | GetAnswer::Found(_) if proves => {
+                known.landed();
+                answer
+            }
+            GetAnswer::Gone | GetAnswer::Found(_) | GetAnswer::Failed { .. } => answer,
         };
         self.tell(launch, Fact::GetAnswered(answer), now);
     }
@@ -113,8 +118,12 @@ impl Engine {
     }
 
     /// Rows without a launch in the book: a claim that was committed after its queueing was given up.
-    fn orphans_seen(&mut self, answer: &Result<Vec<TaskView>, String>) {
-        for view in answer.iter().flatten() {
+    fn orphans_seen(&mut self, answer: &Result<Vec<TaskView>, String>, asked: Millis, limit: u32) {
+        let Ok(views) = answer else { return };
+        // All of them, and begun when a claim that was given up could not be committed any more.
+        let sure = |at: Millis| asked >= at.plus(self.settings.answer_ms) && views.len() < limit as usize;
+        self.reign.claim_doubted = self.reign.claim_doubted.filter(|at| !sure(*at));
+        for view in views {
             if self.reign.book.get(&view.launch).is_none() {
                 self.reign.strangers.put(view.launch.clone(), None);
             }

@@ -15,7 +15,7 @@ type Rank = (Reverse<i32>, UtcMicros, LaunchId);
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     launches: BTreeMap<LaunchId, Launch>,
-    /// Launches of one key in the order in which they were taken in: the earlier ones bar the later ones (I11).
+    /// Launches of one key in the order in which they were taken in (I11).
     keys: BTreeMap<TaskKey, Vec<LaunchId>>,
     timers: BTreeSet<(Millis, LaunchId)>,
     timer_of: BTreeMap<LaunchId, Millis>,
@@ -113,14 +113,18 @@ impl Book {
         self.set_timer(id, timer);
     }
 
-    /// I11: a launch taken in earlier for the same key may still start a body.
+    /// I11: another launch of the same key may still start a body.
     pub(crate) fn barred(&self, id: &LaunchId) -> bool {
         let Some(launch) = self.launches.get(id) else { return false };
         let Some(of_key) = self.keys.get(&launch.queueing.key) else { return false };
-        of_key
-            .iter()
-            .take_while(|id| **id != launch.id)
-            .any(|id| self.launches.get(id).is_some_and(Launch::may_still_start))
+        let at = of_key.iter().position(|id| *id == launch.id);
+        of_key.iter().enumerate().filter(|(_, id)| **id != launch.id).any(|(other, id)| {
+            // The order of a load follows the schedulers' clocks, which may differ: one that may have a pod bars in
+            // either direction. The row tells which of the two is wanted, and the other one is withdrawn.
+            self.launches.get(id).is_some_and(|rival| {
+                rival.may_still_start() && (at.is_some_and(|at| other < at) || rival.is_tried())
+            })
+        })
     }
 
     fn set_timer(&mut self, id: &LaunchId, at: Option<Millis>) {

@@ -68,7 +68,7 @@ struct Reign {
     notes: Batch<(Queueing, PodRef)>,
     /// Launches that are in nobody's book, with their pod where a pod made them known.
     strangers: Batch<Option<Stranger>>,
-    /// A claim was not answered: it may have been committed, or be committed late, and no answer will say so.
+    /// A claim was not answered then: it may have been committed, or be committed late, and no answer will say so.
     claim_doubted: Option<Millis>,
     gets: VecDeque<LaunchId>,
     deletes: VecDeque<Delete>,
@@ -107,7 +107,8 @@ enum Open {
     Save,
     ReadTasks,
     ReadSpecs,
-    FindWithdrawn,
+    /// Begun when, and how many it may return.
+    FindWithdrawn(Millis, u32),
     FindLaunches,
     Notes,
     Create(LaunchId, Attempt, Millis),
@@ -136,6 +137,11 @@ impl Reign {
             open: BTreeMap::new(),
             next_purge: Millis(0),
         }
+    }
+
+    /// Something could be found by it.
+    fn looks_for_withdrawn(&self) -> bool {
+        self.book.unstarted() > 0 || self.claim_doubted.is_some()
     }
 
     fn count_open(&self, which: impl Fn(&Open) -> bool) -> usize {

@@ -7,10 +7,6 @@ use windlass_core::time::Millis;
 use crate::command::Ask;
 use crate::{Engine, Open};
 
-/// After a claim that was not answered, its row is looked for so long, in milliseconds: far above the time in which
-/// the database ends a statement.
-const CLAIM_DOUBT_MS: u64 = 60_000;
-
 impl Engine {
     pub(crate) fn send(&mut self, now: Millis) {
         if self.exited {
@@ -82,11 +78,9 @@ impl Engine {
     }
 
     fn send_withdrawn(&mut self, now: Millis) {
-        let doubted = self.reign.claim_doubted.is_some_and(|at| now.since(at) < CLAIM_DOUBT_MS);
-        let some = self.reign.book.unstarted() > 0 || doubted;
-        if some && self.reign.intake.withdrawn_due(now, &self.settings) {
+        if self.reign.looks_for_withdrawn() && self.reign.intake.withdrawn_due(now, &self.settings) {
             let limit = self.settings.batch;
-            self.command(Ask::FindWithdrawn { limit }, Open::FindWithdrawn);
+            self.command(Ask::FindWithdrawn { limit }, Open::FindWithdrawn(now, limit));
         }
     }
 
@@ -182,7 +176,7 @@ impl Engine {
                 Some(reign.next_purge),
             ]);
             if self.stopping.is_none() {
-                at.push(Some(reign.intake.wake_at(&self.settings, reign.book.unstarted() > 0)));
+                at.push(Some(reign.intake.wake_at(&self.settings, reign.looks_for_withdrawn())));
                 at.push(reign.pacing.next_end(now));
             }
         }

@@ -12,6 +12,7 @@ impl Launch {
     pub(super) fn after(&mut self, fact: Fact, now: Millis, policy: &Policy) -> Vec<Action> {
         match fact {
             Fact::Saved => self.saved(now, policy),
+            Fact::PodSeen(view) if self.is_other_pod(&view) => self.in_doubt(now, policy),
             Fact::PodSeen(view)
             | Fact::GetAnswered(GetAnswer::Found(Some(view)))
             | Fact::CreateAnswered(CreateAnswer::Created(view) | CreateAnswer::Adopted(view)) => {
@@ -49,23 +50,30 @@ impl Launch {
 
     /// Asks for the next step that removes what is left, or closes.
     fn clear_away(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        let sure = self.proves_gone(now);
+        let lands_by = self.lands_by;
         let Stage::Settled { left, asked } = &mut self.stage else { return Vec::new() };
         let attempt = self.attempt;
         let action = match left {
             PodLeft::Nothing => return self.close(now),
-            PodLeft::Over { failed, .. } if !policy.deletes(*failed) => {
-                if sure {
-                    return self.close(now);
+            // It stays and holds the name, unless somebody has removed it and a create landed since.
+            PodLeft::Over { failed, .. } if !policy.deletes(*failed) => match lands_by {
+                None => return self.close(now),
+                Some(by) if now < by => {
+                    *asked = Some(now);
+                    return Vec::new();
                 }
-                *asked = Some(now);
-                return Vec::new();
-            }
+                Some(_) => Action::GetPod,
+            },
             PodLeft::Started { .. } => {
                 *asked = None;
                 return Vec::new();
             }
             PodLeft::Doubt | PodLeft::Waiting { deleting: true, .. } => Action::GetPod,
+            // While it is there, it holds the name against a create that may still land.
+            PodLeft::Over { .. } if lands_by.is_some_and(|by| now < by) => {
+                *asked = Some(now);
+                return Vec::new();
+            }
             PodLeft::Over { uid, .. } => {
                 Action::DeletePod { uid: uid.clone(), resource_version: None, attempt }
             }
@@ -108,7 +116,8 @@ impl Launch {
             }
             // A delete under way answers for what it judged; asking twice for the same state brings nothing.
             Stage::Settled { left, asked } => {
-                let news = kind(left) != kind(&seen) || asked.is_none();
+                let kept = matches!(seen, PodLeft::Over { failed, .. } if !policy.deletes(failed));
+                let news = kind(left) != kind(&seen) || asked.is_none() || kept;
                 let deleting = matches!(seen, PodLeft::Waiting { deleting: true, .. });
                 *left = seen;
                 if news && !deleting { self.clear_away(now, policy) } else { Vec::new() }
@@ -159,9 +168,13 @@ impl Launch {
 
     /// The pod that was known is gone. Whether another has its name, or may yet have it, only a GET tells.
     fn known_gone(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        if self.proves_gone(now) {
+        if self.lands_by.is_none() {
             return self.left_gone(now, policy);
         }
+        self.in_doubt(now, policy)
+    }
+
+    fn in_doubt(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
         if let Stage::Settling { left, .. } | Stage::Settled { left, .. } = &mut self.stage {
             *left = PodLeft::Doubt;
         }
@@ -169,7 +182,7 @@ impl Launch {
     }
 
     fn delete_answered(&mut self, answer: &DeleteAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
-        let sure = self.proves_gone(now);
+        let sure = self.lands_by.is_none();
         let Stage::Settled { left, asked } = &mut self.stage else { return Vec::new() };
         match (answer, left) {
             (DeleteAnswer::Gone, _) => self.known_gone(now, policy),

@@ -50,6 +50,7 @@ impl Alive {
 impl Launch {
     pub(super) fn alive(&mut self, fact: Fact, now: Millis, policy: &Policy) -> Vec<Action> {
         match fact {
+            Fact::PodSeen(view) if self.is_other_pod(&view) => self.ask_for_pod(now),
             Fact::PodSeen(view) => self.look(&view, now, policy),
             Fact::GetAnswered(answer) => self.got(answer, now, policy),
             // A create given up before was answered after all.
@@ -76,6 +77,7 @@ impl Launch {
         if let Stage::Relaunching { .. } = self.stage {
             return Vec::new();
         }
+        let another = self.is_other_pod(view);
         if let Stage::Judging { end, left, .. } = &mut self.stage {
             // The re-read is under way; what ended meanwhile is judged by it. A pod that turned out to exist after
             // all (its create had been given up) is followed again.
@@ -86,6 +88,7 @@ impl Launch {
                     return Vec::new();
                 }
                 (PodStanding::Waiting(_) | PodStanding::Started, PodEnd::Never) => {}
+                _ if another => {}
                 _ => return Vec::new(),
             }
         }
@@ -232,12 +235,18 @@ impl Launch {
                 match judge_end(self, &end, view, policy) {
                     Judgement::Settle(outcome) => self.settle(outcome, left, now),
                     // A create of this attempt may still land beside the next one's: the row is read again later.
-                    Judgement::Relaunch(_) if !self.proves_gone(now) => Vec::new(),
+                    Judgement::Relaunch(_) if self.lands_by.is_some() => {
+                        if self.proves_gone(now) {
+                            vec![Action::GetPod]
+                        } else {
+                            Vec::new()
+                        }
+                    }
                     Judgement::Relaunch(why) => self.relaunch(why, &left, now, policy),
                     Judgement::Wait if end == PodEnd::Never => vec![Action::GetPod],
                     Judgement::Wait => Vec::new(),
                     Judgement::StillWanted => {
-                        let not_before = now.plus(policy.backoff_ms);
+                        let not_before = now.plus(policy.backoff_ms).max(self.lands_by.unwrap_or(now));
                         self.stage = Stage::Ready { spec: None, untried: false, not_before, failures: 1 };
                         Vec::new()
                     }

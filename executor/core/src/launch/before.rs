@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Action, Fact, Launch, PodEnd, PodLeft, Policy, Stage, judge_unstarted};
 use crate::cluster::{CreateAnswer, GetAnswer};
 use crate::outcome::Outcome;
+use crate::pod_view::PodView;
 use crate::task::{TaskSpec, TaskView};
 use crate::time::Millis;
 
@@ -15,14 +16,15 @@ impl Launch {
             Fact::Turn => self.turn(now),
             Fact::SpecRead(spec) => self.spec_read(spec, now),
             Fact::CreateAnswered(answer) => self.create_answered(answer, now, policy),
-            Fact::PodSeen(view) => self.look(&view, now, policy),
-            Fact::GetAnswered(GetAnswer::Found(Some(view))) => self.look(&view, now, policy),
+            Fact::PodSeen(view) => self.seen_before(view),
+            Fact::GetAnswered(GetAnswer::Found(Some(view))) => self.found_before(view, now, policy),
+            Fact::GetAnswered(GetAnswer::Found(None) | GetAnswer::Gone) => self.gone_before(now),
             Fact::TaskSeen(view) => self.taken_back_before(&view, now),
             Fact::Tick => self.overdue_before(now, policy),
             // Answers to questions of an earlier stage, late and harmless.
             Fact::PodDeleted(_)
             | Fact::PodNotListed
-            | Fact::GetAnswered(_)
+            | Fact::GetAnswered(GetAnswer::Failed { .. })
             | Fact::DeleteAnswered(_)
             | Fact::Saved
             | Fact::Refused(_) => Vec::new(),
@@ -39,25 +41,66 @@ impl Launch {
 
     fn turn(&mut self, now: Millis) -> Vec<Action> {
         let Stage::Ready { spec, untried, failures, .. } = &self.stage else { return Vec::new() };
-        let failures = *failures;
+        let (failures, untried) = (*failures, *untried);
         match spec {
-            Some(spec) if *untried => self.create(spec.clone(), failures, now),
+            Some(spec) if untried => self.create(spec.clone(), failures, now),
             _ => {
-                self.stage = Stage::Checking { asked: now, failures };
+                self.stage = Stage::Checking { asked: now, untried, failures, spec: None };
                 vec![Action::ReadSpec]
             }
         }
     }
 
     fn create(&mut self, spec: Arc<TaskSpec>, failures: u32, now: Millis) -> Vec<Action> {
-        self.stage = Stage::Creating { spec, asked: now, failures };
+        // Turns come only when an earlier create cannot land any more.
+        self.lands_by = None;
+        self.stage = Stage::Creating { spec, asked: now, failures, seen: None };
         vec![Action::Create]
     }
 
+    /// The watch shows a pod of this attempt. It may lag behind and show one that went before the last create: while
+    /// that create is under way its answer tells, else a GET.
+    fn seen_before(&mut self, view: Box<PodView>) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Creating { seen, .. } => {
+                *seen = Some(view);
+                Vec::new()
+            }
+            _ => vec![Action::GetPod],
+        }
+    }
+
+    fn found_before(&mut self, view: Box<PodView>, now: Millis, policy: &Policy) -> Vec<Action> {
+        match self.stage {
+            Stage::Creating { .. } => self.seen_before(view),
+            _ => self.look(&view, now, policy),
+        }
+    }
+
+    /// Nothing is there, and nothing is on its way: the engine lets only such answers through.
+    fn gone_before(&mut self, now: Millis) -> Vec<Action> {
+        match &self.stage {
+            Stage::Checking { spec: Some(spec), failures, .. } => {
+                let (spec, failures) = (spec.clone(), *failures);
+                self.create(spec, failures, now)
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn spec_read(&mut self, spec: Option<Arc<TaskSpec>>, now: Millis) -> Vec<Action> {
-        let Stage::Checking { failures, .. } = self.stage else { return Vec::new() };
+        let Stage::Checking { failures, untried, spec: read, .. } = &mut self.stage else {
+            return Vec::new();
+        };
         match spec {
-            Some(spec) => self.create(spec, failures, now),
+            Some(spec) if *untried => {
+                let failures = *failures;
+                self.create(spec, failures, now)
+            }
+            Some(spec) => {
+                *read = Some(spec);
+                vec![Action::GetPod]
+            }
             None => self.judge(PodEnd::Never, PodLeft::Doubt, now),
         }
     }
@@ -68,45 +111,53 @@ impl Launch {
             CreateAnswer::Unknown { .. } => self.may_land_until(now.plus(policy.create_ms)),
             _ => self.answered = now,
         }
-        let Stage::Creating { .. } = self.stage else {
+        let Stage::Creating { seen, .. } = &mut self.stage else {
             // Given up before; whether it landed, the next look at the pod tells.
             return match answer {
                 CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => self.look(&view, now, policy),
                 _ => Vec::new(),
             };
         };
+        let seen = seen.take();
         match answer {
-            CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => self.look(&view, now, policy),
+            CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => {
+                let mut actions = self.look(&view, now, policy);
+                // The watch was faster than the answer.
+                if let Some(seen) = seen.filter(|seen| seen.uid == view.uid) {
+                    actions.extend(self.apply(Fact::PodSeen(seen), now, policy));
+                }
+                return actions;
+            }
             CreateAnswer::Refused { reason, message } => {
-                self.settle(Outcome::failure(reason, message), PodLeft::Nothing, now)
+                let left = if seen.is_some() { PodLeft::Doubt } else { PodLeft::Nothing };
+                return self.settle(Outcome::failure(reason, message), left, now);
             }
             CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::Unknown { .. } => self.create_failed(now, policy),
             CreateAnswer::TooManyRequests { retry_after_ms } => {
-                let actions = self.create_failed(now, policy);
+                self.create_failed(now, policy);
                 if let Stage::Ready { not_before, .. } = &mut self.stage {
                     *not_before = now.plus(retry_after_ms.unwrap_or(policy.backoff_ms));
                 }
-                actions
             }
         }
+        if seen.is_some() { vec![Action::GetPod] } else { Vec::new() }
     }
 
     /// Nothing was created, or it is not known: again later, after reading the row.
-    fn create_failed(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+    fn create_failed(&mut self, now: Millis, policy: &Policy) {
         if let Stage::Creating { failures, .. } = self.stage {
-            let not_before = now.plus(policy.backoff(failures));
+            let not_before = now.plus(policy.backoff(failures)).max(self.lands_by.unwrap_or(now));
             self.stage = Stage::Ready { spec: None, untried: false, not_before, failures: failures + 1 };
         }
-        Vec::new()
     }
 
     /// Withdrawn while it waited. A create under way is let end first: its answer says what there is to remove.
     fn taken_back_before(&mut self, view: &TaskView, now: Millis) -> Vec<Action> {
         let left = match &self.stage {
-            Stage::Ready { untried: true, .. } => PodLeft::Nothing,
-            Stage::Ready { untried: false, .. } | Stage::Checking { .. } => PodLeft::Doubt,
+            Stage::Ready { untried: true, .. } | Stage::Checking { untried: true, .. } => PodLeft::Nothing,
+            Stage::Ready { .. } | Stage::Checking { .. } => PodLeft::Doubt,
             _ => return Vec::new(),
         };
         match judge_unstarted(self, view) {
@@ -117,13 +168,14 @@ impl Launch {
 
     fn overdue_before(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
         match &mut self.stage {
-            Stage::Checking { asked, .. } if now.since(*asked) >= policy.answer_ms => {
-                *asked = now;
+            Stage::Checking { asked, spec, .. } if now.since(*asked) >= policy.answer_ms => {
+                (*asked, *spec) = (now, None);
                 vec![Action::ReadSpec]
             }
             Stage::Creating { asked, .. } if now.since(*asked) >= policy.create_ms + policy.answer_ms => {
                 self.may_land_until(now.plus(policy.create_ms));
-                self.create_failed(now, policy)
+                self.create_failed(now, policy);
+                Vec::new()
             }
             _ => Vec::new(),
         }

@@ -16,6 +16,7 @@ mod alive;
 mod before;
 mod classify;
 mod facts;
+mod left;
 mod policy;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 pub use classify::{PodEnd, PodStanding, classify};
 pub use facts::{Action, Fact};
+pub use left::PodLeft;
 pub use policy::Policy;
 pub use verdict::{Judgement, judge_end, judge_unstarted};
 
@@ -79,12 +81,17 @@ pub enum Stage {
         /// Creates that came to nothing so far; sets the back-off.
         failures: u32,
     },
-    /// Has its turn; the row is read again before a create that may be the second one.
+    /// Has its turn. Before a create that may be the second one the row is read again, and then the pod is asked for:
+    /// the first create may have landed, and a second one on its way could land once that pod is gone.
     Checking {
         /// When asked.
         asked: Millis,
         /// As in `Ready`.
+        untried: bool,
+        /// As in `Ready`.
         failures: u32,
+        /// The row was read; the GET is under way.
+        spec: Option<Arc<TaskSpec>>,
     },
     /// The create is under way.
     Creating {
@@ -94,6 +101,8 @@ pub enum Stage {
         asked: Millis,
         /// As in `Ready`.
         failures: u32,
+        /// What the watch showed meanwhile. The answer says whether it is of this create.
+        seen: Option<Box<PodView>>,
     },
     /// The API server has the pod.
     Alive(Alive),
@@ -164,49 +173,6 @@ pub struct Alive {
     pub held: bool,
 }
 
-/// What is left of a pod once its launch is decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PodLeft {
-    /// None exists and none can come.
-    Nothing,
-    /// A create may have landed: only a GET tells.
-    Doubt,
-    /// It exists and has not started.
-    Waiting {
-        /// Which.
-        uid: PodUid,
-        /// The state that was judged: a delete carries it, so that a start in between is noticed.
-        resource_version: String,
-        /// A delete was accepted; it is on its way out.
-        deleting: bool,
-    },
-    /// Its worker's container runs: never deleted by us. The worker looks at the row itself; what it begins, it ends.
-    Started {
-        /// Which.
-        uid: PodUid,
-        /// As in `Alive`.
-        began: bool,
-    },
-    /// All its containers ended.
-    Over {
-        /// Which.
-        uid: PodUid,
-        /// For the deletion policy.
-        failed: bool,
-    },
-}
-
-impl PodLeft {
-    /// Whether a task body could still begin in it (I11).
-    pub fn may_still_start(&self) -> bool {
-        match self {
-            Self::Doubt | Self::Waiting { .. } => true,
-            Self::Started { began, .. } => !began,
-            Self::Nothing | Self::Over { .. } => false,
-        }
-    }
-}
-
 impl Launch {
     /// A queueing just seen: asks for its claim (the engine sends it).
     pub fn seen(task: &QueuedTask, now: Millis) -> Self {
@@ -252,6 +218,15 @@ impl Launch {
     /// The API server ends it by itself until `by`.
     pub fn may_land_until(&mut self, by: Millis) {
         self.lands_by = self.lands_by.max(Some(by));
+        // One create at a time: the next one waits until the one before cannot land any more.
+        if let Stage::Ready { untried: false, not_before, .. } = &mut self.stage {
+            *not_before = by.max(*not_before);
+        }
+    }
+
+    /// A GET that was begun after that time was answered: what it showed is what there is.
+    pub fn landed(&mut self) {
+        self.lands_by = None;
     }
 
     /// Whether a GET begun at `asked` that found nothing proves that there is no pod and that none can come any more.
@@ -328,6 +303,26 @@ impl Launch {
         }
     }
 
+    /// Whether it may have a pod: its create was asked for at least once.
+    pub fn is_tried(&self) -> bool {
+        let untried = matches!(
+            self.stage,
+            Stage::Claiming { .. }
+                | Stage::Ready { untried: true, .. }
+                | Stage::Checking { untried: true, .. }
+        );
+        !untried
+    }
+
+    /// The watch shows a pod that is not the one known. It may be behind or ahead: only a GET tells.
+    fn is_other_pod(&self, view: &PodView) -> bool {
+        match (self.uid(), &self.stage) {
+            (Some(known), _) => *known != view.uid,
+            (None, Stage::Judging { end, .. }) => *end != PodEnd::Never,
+            (None, _) => false,
+        }
+    }
+
     /// The uid of the pod, where one is known.
     pub fn uid(&self) -> Option<&PodUid> {
         match &self.stage {
@@ -381,7 +376,10 @@ impl Launch {
             return self.apply(Fact::Saved, now, policy);
         }
         let lands_by = self.lands_by;
-        *self = Self { lands_by, ..Self::found(row, now) };
+        *self = Self::found(row, now);
+        if let Some(by) = lands_by {
+            self.may_land_until(by);
+        }
         self.apply(Fact::Tick, now, policy)
     }
 }

@@ -232,16 +232,33 @@ fn a_pod_evicted_before_the_task_began_is_launched_again_under_another_name() {
 }
 
 #[test]
-fn an_unanswered_create_is_repeated_only_after_the_row_was_read() {
+fn an_unanswered_create_is_repeated_only_after_row_and_pod_were_read() {
+    // Found by the simulator (seed 119858): the second create landed when the first one's pod had ended and gone.
     let mut story = Story::claimed();
     story.tell(Fact::Turn);
     story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "time-out".into() }));
     assert!(story.launch.may_still_start());
     assert_eq!(story.tell(Fact::Turn), vec![Action::ReadSpec]);
     let spec = queued_task().spec;
-    assert_eq!(story.tell(Fact::SpecRead(Some(spec))), vec![Action::Create]);
+    assert_eq!(story.tell(Fact::SpecRead(Some(spec))), vec![Action::GetPod]);
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::Create]);
     let adopted = story.tell(Fact::CreateAnswered(CreateAnswer::Adopted(running(&story.launch))));
     assert_eq!(adopted.len(), 2, "created and running are stored: {adopted:?}");
+}
+
+#[test]
+fn the_watch_alone_does_not_say_which_pod_a_lost_create_made() {
+    // Found by the simulator (seed 115425): the late end of an earlier pod of that name failed a healthy task.
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "cut".into() }));
+    let stale = ended(&story.launch, 143, "Error");
+    assert_eq!(story.tell(Fact::PodSeen(stale.clone())), vec![Action::GetPod]);
+    let there = Box::new(PodView { uid: PodUid("u2".into()), ..*running(&story.launch) });
+    story.tell(Fact::GetAnswered(GetAnswer::Found(Some(there))));
+    assert_eq!(story.launch.uid(), Some(&PodUid("u2".into())));
+    assert_eq!(story.tell(Fact::PodSeen(stale)), vec![Action::GetPod]);
+    assert!(matches!(story.launch.stage, Stage::Alive(_)), "{:?}", story.launch.stage);
 }
 
 #[test]

@@ -263,6 +263,8 @@ impl Parts {
         }
         let mut options = self.login();
         options = options.statement_cache_capacity(0);
+        // The daemon measures its calls by name; the driver would repeat the whole SQL text of each slow one.
+        options = sqlx::ConnectOptions::disable_statement_logging(options);
         // PgBouncer refuses start-up parameters that it does not know, and this one only matters for floats in text.
         options = options.extra_float_digits(None);
         options = options.application_name(self.application_name.as_deref().unwrap_or("windlass"));

@@ -55,8 +55,19 @@ pub(crate) struct Transaction {
 }
 
 impl Store {
-    /// Opens a transaction; `what` completes "the database failed to ..".
+    /// Opens a transaction; `what` completes "the database failed to ..". A connection that was lost while it lay idle
+    /// (a failover, a restarted pooler) is noticed here, where nothing has been done yet: the next one is tried.
     pub(crate) async fn begin(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
+        let mut left = self.settings().max_connections;
+        loop {
+            match self.open(access, what).await {
+                Err(BridgeError::Query { source, .. }) if left > 0 && is_lost(&source) => left -= 1,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn open(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
         let settings = self.settings();
         let timeout =
             if matches!(access, Access::Scan) { settings.scan_timeout } else { settings.call_timeout };
@@ -88,15 +99,27 @@ impl Store {
     }
 }
 
+/// Whether the connection is gone: cut, or ended by the server (SQLSTATE 57P01 to 57P05) or by PgBouncer (08xxx).
+fn is_lost(source: &sqlx::Error) -> bool {
+    match source {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
+        _ => false,
+    }
+}
+
 /// The opening as one simple query. It holds numbers only.
 fn opening(access: Access, timeout: Duration, lock_timeout: Duration) -> String {
+    // A writer does not ask for READ WRITE: on a replica its write then fails with the code that says so (25006).
     let mode = match access {
-        Access::Read | Access::Scan => "READ ONLY",
-        Access::Write | Access::Term | Access::Fenced(_) => "READ WRITE",
+        Access::Read | Access::Scan => " READ ONLY",
+        Access::Write | Access::Term | Access::Fenced(_) => "",
     };
     let ms = timeout.as_millis();
     let mut sql = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED {mode}; \
+        "BEGIN ISOLATION LEVEL READ COMMITTED{mode}; \
          SELECT set_config('statement_timeout', '{ms}', true), \
          set_config('idle_in_transaction_session_timeout', '{ms}', true), \
          set_config('lock_timeout', '{}', true)",
@@ -232,7 +255,7 @@ mod tests {
         let sql = opening(Access::Fenced(Epoch(7)), Duration::from_secs(5), Duration::from_secs(2));
         assert_eq!(
             sql,
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT set_config('statement_timeout', '5000', true), \
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('statement_timeout', '5000', true), \
              set_config('idle_in_transaction_session_timeout', '5000', true), set_config('lock_timeout', '2000', true); \
              SELECT 1 FROM windlass.term WHERE epoch = 7 FOR KEY SHARE"
         );

@@ -1,4 +1,6 @@
 use scheduler_bridge::{BridgeError, DatabaseConfig, Store, StoreSettings};
+use windlass_core::store::TermAnswer;
+use windlass_lab::postgres::Postgres;
 
 use crate::support::{Lab, on_both_versions, store_at};
 
@@ -11,6 +13,7 @@ on_both_versions!(
     a_wrong_address_user_or_database_is_told_apart,
     a_denied_statement_names_its_table,
     airflow_has_what_the_plugin_does_and_no_more,
+    connections_lost_while_idle_are_replaced,
 );
 
 async fn the_shipped_grants_are_what_is_needed(lab: Lab) -> anyhow::Result<()> {
@@ -172,5 +175,33 @@ async fn airflow_has_what_the_plugin_does_and_no_more(lab: Lab) -> anyhow::Resul
         let error = as_airflow(sql).unwrap_err().to_string();
         assert!(error.contains("permission denied") || error.contains("must be owner"), "{sql}: {error}");
     }
+    Ok(())
+}
+
+async fn connections_lost_while_idle_are_replaced(lab: Lab) -> anyhow::Result<()> {
+    let (before, second) = tokio::join!(lab.store.installation(), lab.store.installation());
+    let before = before?;
+    assert_eq!(before, second?);
+    let ended = lab
+        .number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'windlass'");
+    assert!(ended.await? >= 1);
+    assert_eq!(lab.store.installation().await?, before);
+    assert_eq!(lab.lead("a").await?.0, 1);
+    Ok(())
+}
+
+/// A server in recovery, as a replica is: it answers, and writes nothing.
+#[tokio::test]
+async fn a_replica_is_refused() -> anyhow::Result<()> {
+    let replica = tokio::task::spawn_blocking(|| Postgres::start_replica(16)).await??;
+    let store = store_at(&replica.url("postgres")).await?;
+    let error = store.check().await.unwrap_err();
+    assert_eq!(error.kind(), "read_only");
+    assert!(error.to_string().contains("is a read-only replica"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("the primary")), "{:?}", error.hint());
+    let answer = store.acquire_term("a", 1000).await;
+    let TermAnswer::Failed { error } = &answer else { anyhow::bail!("{answer:?}") };
+    assert!(error.contains("is a read-only replica"), "{error}");
+    store.close().await;
     Ok(())
 }

@@ -14,4 +14,5 @@ mod pooler;
 mod rows;
 mod support;
 mod term;
+mod tls;
 mod updates;

@@ -4,24 +4,15 @@ use windlass_core::outcome::Outcome;
 use windlass_core::store::{IntakePass, LaunchChange, LaunchUpdate, SaveAnswer, TermAnswer};
 use windlass_lab::pgbouncer::PgBouncer;
 
-use crate::support::{Lab, queueing, store_at};
+use crate::support::{Lab, queueing, store_at, unless_missing};
 
-/// None, and a line that says so, where there is no PgBouncer; in CI that is a failure.
 async fn pooler(lab: &Lab, pool_size: u32) -> anyhow::Result<Option<PgBouncer>> {
     let server = lab.server.clone();
-    let started = tokio::task::spawn_blocking(move || {
+    unless_missing(move || {
         PgBouncer::available()?;
-        PgBouncer::start(&server.postgres, pool_size)
+        Ok(move || PgBouncer::start(&server.postgres, pool_size))
     })
-    .await?;
-    match started {
-        Ok(pooler) => Ok(Some(pooler)),
-        Err(error) if std::env::var_os("CI").is_some() => Err(error),
-        Err(error) => {
-            eprintln!("SKIPPED: {error:#}");
-            Ok(None)
-        }
-    }
+    .await
 }
 
 /// The life of a task. With one server connection every transaction follows one of another client on it.

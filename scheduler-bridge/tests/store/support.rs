@@ -215,3 +215,23 @@ pub(crate) fn key(task: &str) -> TaskKey {
 pub(crate) fn queueing(task: &str) -> Queueing {
     Queueing { key: key(task), try_number: 1, queued_at: UtcMicros(QUEUED) }
 }
+
+/// Runs `prepare`, which looks for what the test needs, and then what it returns. Where something is missing: None and a
+/// line that says so; in CI that is a failure.
+pub(crate) async fn unless_missing<T, F>(
+    prepare: impl FnOnce() -> Result<F> + Send + 'static,
+) -> Result<Option<T>>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T>,
+{
+    tokio::task::spawn_blocking(move || match prepare() {
+        Ok(start) => start().map(Some),
+        Err(missing) if std::env::var_os("CI").is_some() => Err(missing),
+        Err(missing) => {
+            eprintln!("SKIPPED: {missing:#}");
+            Ok(None)
+        }
+    })
+    .await?
+}

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,36 +46,47 @@ impl PgBouncer {
         })
     }
 
-    /// Starts one with a single server connection per pool where `pool_size` is 1: then two clients share it at once,
-    /// and whatever a client leaves on it meets the other.
+    /// Starts one. With a `pool_size` of 1 all clients share one server connection, and whatever a client leaves on it
+    /// meets the next.
     pub fn start(postgres: &Postgres, pool_size: u32) -> Result<Self> {
+        Self::start_with(postgres, pool_size, None)
+    }
+
+    /// Starts one that takes TLS alone: the lab's PostgreSQL is built without.
+    pub fn start_tls(postgres: &Postgres, certificate: &Path, key: &Path) -> Result<Self> {
+        Self::start_with(postgres, 5, Some((certificate, key)))
+    }
+
+    fn start_with(postgres: &Postgres, pool_size: u32, tls: Option<(&Path, &Path)>) -> Result<Self> {
         Self::available()?;
         let folder = Folder::new("pgbouncer")?;
         let port = ports::free()?;
         let users = folder.join("users.txt");
-        fs::write(&users, "").context("write PgBouncer's user list")?;
+        let names = ["postgres", "windlass", "airflow"];
+        write_readable(&users, &names.map(|name| format!("\"{name}\" \"\"\n")).concat())?;
+        let mut settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = {pool_size}\nmax_client_conn = 200\nlogfile =\npidfile =\n",
+            postgres.port(),
+            users.display(),
+        );
+        if let Some((certificate, key)) = tls {
+            let (cert_file, key_file) = (folder.join("server.crt"), folder.join("server.key"));
+            write_readable(&cert_file, &fs::read_to_string(certificate).context("read the certificate")?)?;
+            write_readable(&key_file, &fs::read_to_string(key).context("read the key")?)?;
+            settings.push_str(&format!(
+                "client_tls_sslmode = require\nclient_tls_cert_file = {}\nclient_tls_key_file = {}\n",
+                cert_file.display(),
+                key_file.display()
+            ));
+        }
         let config = folder.join("pgbouncer.ini");
-        // auth_type any: every client is let in, as the user of the `[databases]` line where it has one. `trust` would
-        // ask for a list of all users.
-        fs::write(
-            &config,
-            format!(
-                "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-                 unix_socket_dir =\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
-                 default_pool_size = {pool_size}\nmax_client_conn = 200\nlogfile =\npidfile =\n",
-                postgres.port(),
-                users.display(),
-            ),
-        )
-        .context("write pgbouncer.ini")?;
-        write_users(&users)?;
+        write_readable(&config, &settings)?;
         let mut command = Command::new("pgbouncer");
         if rustix::process::geteuid().is_root() {
-            // It refuses to run as root and changes to this user itself, which must be able to read its files.
+            // It refuses to run as root and changes to this user itself.
             command.args(["-u", "nobody"]);
-            for file in [&users, &config] {
-                fs::set_permissions(file, fs::Permissions::from_mode(0o644))?;
-            }
         }
         command.arg(&config);
         let process = Supervised::spawn("pgbouncer", command, &folder.join("pgbouncer.log"))?;
@@ -95,13 +107,13 @@ impl PgBouncer {
     }
 }
 
-fn write_users(file: &std::path::Path) -> Result<()> {
-    let names = ["postgres", "windlass", "airflow"];
-    let lines: String = names.map(|name| format!("\"{name}\" \"\"\n")).concat();
-    fs::write(file, lines).context("write PgBouncer's user list")
+/// By every user: the one that PgBouncer changes to must read it.
+fn write_readable(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644))
+        .with_context(|| format!("chmod {}", file.display()))
 }
 
-/// Debian puts it into /usr/sbin, which is not on everybody's PATH.
 fn installed() -> bool {
     let version =
         Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();

@@ -43,6 +43,15 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server of version 16 or 18; blocks the thread until it answers. The wheel is installed when missing.
     pub fn start(version: u32) -> Result<Self> {
+        Self::start_as(version, false)
+    }
+
+    /// The same in recovery, with nobody to recover from: it answers and is read-only, as a replica is.
+    pub fn start_replica(version: u32) -> Result<Self> {
+        Self::start_as(version, true)
+    }
+
+    fn start_as(version: u32, replica: bool) -> Result<Self> {
         let account = Account::for_server()?;
         let binaries = install::binaries(version, account.as_ref())?;
         let folder = install::data_folder(version, account.as_ref())?;
@@ -54,6 +63,13 @@ impl Postgres {
             "--no-sync",
         ]);
         run_as(account.as_ref(), &mut init, "initdb")?;
+        if replica {
+            let signal = folder.join("data/standby.signal");
+            std::fs::write(&signal, "").with_context(|| format!("write {}", signal.display()))?;
+            if let Some(account) = &account {
+                std::os::unix::fs::chown(&signal, Some(account.uid), Some(account.gid))?;
+            }
+        }
 
         let port = ports::free()?;
         let server = Supervised::spawn(

@@ -5,6 +5,9 @@
 //! daemon. `check` knows the invariants by their numbers in the design and nothing of how the engine decides. After
 //! a time of faults everything heals, and then everything must come to its end.
 //!
+//! `faults::Plant` lists faults that can be planted into the test bed: `windlass-sim --plants` prints which checker catches
+//! each, and after how many seeds.
+//!
 //! What simulation cannot show (SQL isolation, real API priority and fairness, HTTP pools, the kubelet's order) is
 //! for the tests on real servers.
 

@@ -26,7 +26,7 @@ pub struct Checked {
 
 /// From the catalogue, which everybody may read, whatever the grants. $1: Airflow's schema, empty: by search_path.
 const SERVER: &str = "
-    SELECT pg_is_in_recovery() AS replica, current_setting('server_version') AS version, current_user::text AS role,
+    SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool AS replica, current_setting('server_version') AS version, current_user::text AS role,
         EXISTS (
             SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relname = 'alembic_version'

@@ -14,6 +14,7 @@ on_both_versions!(
     a_denied_statement_names_its_table,
     airflow_has_what_the_plugin_does_and_no_more,
     connections_lost_while_idle_are_replaced,
+    a_primary_that_becomes_read_only_is_told,
 );
 
 async fn the_shipped_grants_are_what_is_needed(lab: Lab) -> anyhow::Result<()> {
@@ -190,6 +191,17 @@ async fn connections_lost_while_idle_are_replaced(lab: Lab) -> anyhow::Result<()
     Ok(())
 }
 
+async fn a_primary_that_becomes_read_only_is_told(lab: Lab) -> anyhow::Result<()> {
+    let sql = format!("ALTER DATABASE {} SET default_transaction_read_only = on", lab.database);
+    lab.server.postgres.psql("postgres", &sql, &[])?;
+    let store = store_at(&lab.server.postgres.url_as("windlass", &lab.database)).await?;
+    let answer = store.acquire_term("a", 1000).await;
+    let TermAnswer::Failed { error } = &answer else { anyhow::bail!("{answer:?}") };
+    assert!(error.contains("is a read-only replica"), "{error}");
+    assert_eq!(store.check().await.unwrap_err().kind(), "read_only");
+    Ok(())
+}
+
 /// A server in recovery, as a replica is: it answers, and writes nothing.
 #[tokio::test]
 async fn a_replica_is_refused() -> anyhow::Result<()> {
@@ -199,9 +211,6 @@ async fn a_replica_is_refused() -> anyhow::Result<()> {
     assert_eq!(error.kind(), "read_only");
     assert!(error.to_string().contains("is a read-only replica"), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("the primary")), "{:?}", error.hint());
-    let answer = store.acquire_term("a", 1000).await;
-    let TermAnswer::Failed { error } = &answer else { anyhow::bail!("{answer:?}") };
-    assert!(error.contains("is a read-only replica"), "{error}");
     store.close().await;
     Ok(())
 }

@@ -50,6 +50,13 @@ fn server(version: u32) -> Result<Arc<Server>> {
     if let Some(running) = servers.iter().find(|s| s.version == version).and_then(|s| s.server.upgrade()) {
         return Ok(running);
     }
+    let server = Arc::new(start_server(version)?);
+    servers.retain(|s| s.version != version);
+    servers.push(Shared { version, server: Arc::downgrade(&server) });
+    Ok(server)
+}
+
+fn start_server(version: u32) -> Result<Server> {
     let postgres = Postgres::start(version)?;
     postgres.psql("postgres", "CREATE ROLE airflow LOGIN; CREATE ROLE windlass LOGIN;", &[])?;
     let template = postgres.create_database("template", None)?;
@@ -61,10 +68,7 @@ fn server(version: u32) -> Result<Arc<Server>> {
             &[],
         )
     })?;
-    let server = Arc::new(Server { postgres, template });
-    servers.retain(|s| s.version != version);
-    servers.push(Shared { version, server: Arc::downgrade(&server) });
-    Ok(server)
+    Ok(Server { postgres, template })
 }
 
 /// A database of one test.
@@ -82,6 +86,21 @@ impl Lab {
     /// With the schema migrated, the grants given and the scheduler registered.
     pub(crate) async fn new(version: u32) -> Result<Self> {
         let (server, database) = Self::airflow_only(version).await?;
+        Self::with_schema(server, database).await
+    }
+
+    /// On a server of its own, where nobody else's transaction keeps old rows alive.
+    pub(crate) async fn alone(version: u32) -> Result<Self> {
+        let start = move || {
+            let server = start_server(version)?;
+            let database = server.postgres.create_database("test", Some(&server.template))?;
+            anyhow::Ok((Arc::new(server), database))
+        };
+        let (server, database) = tokio::task::spawn_blocking(start).await??;
+        Self::with_schema(server, database).await
+    }
+
+    async fn with_schema(server: Arc<Server>, database: String) -> Result<Self> {
         let admin_config = DatabaseConfig::parse(&server.postgres.url(&database))?;
         migrate(&admin_config, MigrateOptions::default(), &mut |_| {}).await?;
         server.postgres.psql(&database, GRANTS, &[])?;

@@ -12,7 +12,6 @@ on_both_versions!(
     a_second_attempt_forgets_the_first_pod,
     several_changes_of_one_launch_are_applied_in_their_order,
     load_takes_over_what_is_not_closed,
-    most_updates_are_hot,
     only_what_is_done_with_and_old_is_deleted,
 );
 
@@ -148,6 +147,16 @@ async fn load_takes_over_what_is_not_closed(lab: Lab) -> anyhow::Result<()> {
     assert_eq!(lab.number("SELECT count(*) FROM windlass.launch WHERE epoch = 2").await?, 2503);
     assert_eq!(lab.store.save(old, &[]).await, SaveAnswer::Fenced);
     Ok(())
+}
+
+#[tokio::test]
+async fn most_updates_are_hot_on_16() -> anyhow::Result<()> {
+    most_updates_are_hot(Lab::alone(16).await?).await
+}
+
+#[tokio::test]
+async fn most_updates_are_hot_on_18() -> anyhow::Result<()> {
+    most_updates_are_hot(Lab::alone(18).await?).await
 }
 
 /// Of the six updates of a task only two write indexes: the one that makes it deliverable and the last one.

@@ -29,28 +29,31 @@
 //! With no past launches 257 ms; with all 100,000 queued rows launched already (nothing to do) 531 ms. The engine pauses
 //! in proportion to what a pass took.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row;
+use sqlx::postgres::PgRow;
+use windlass_core::ids::TaskKey;
 use windlass_core::store::IntakePass;
 use windlass_core::task::TaskSpec;
 
 use crate::error::BridgeError;
+use crate::keys::key_of;
 use crate::rows::reading;
 use crate::store::Store;
-use crate::transaction::{Access, airflow_statement};
+use crate::transaction::{Access, airflow_statement, statement};
 
-/// Deletes what it takes. `SKIP LOCKED`: a leader that is going and one that is coming do not wait for each other. A key
-/// handed over twice (queued again at once) is one row of task_instance; the later command is taken.
-const HANDOVER: &str = "
-    WITH taken AS (
-        DELETE FROM windlass.handover
-        WHERE id IN (SELECT id FROM windlass.handover ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
-        RETURNING id, dag_id, task_id, run_id, map_index, try_number, command
-    ), handed AS (
-        SELECT DISTINCT ON (dag_id, task_id, run_id, map_index) *
-        FROM taken ORDER BY dag_id, task_id, run_id, map_index, id DESC
-    )
-    SELECT {spec}, s.airflow_version, h.command
-    FROM handed h
+/// Deletes what it takes. `SKIP LOCKED`: a leader that is going and one that is coming do not wait for each other. A
+/// statement of its own: with nothing handed over, planning the joins would be all the cost of an idle poll.
+const TAKE: &str = "
+    DELETE FROM windlass.handover
+    WHERE id IN (SELECT id FROM windlass.handover ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+    RETURNING id, dag_id, task_id, run_id, map_index, try_number, command";
+
+const HANDED: &str = "
+    SELECT {spec}, s.airflow_version
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[])
+        AS h (dag_id, task_id, run_id, map_index, try_number)
     JOIN {airflow}task_instance ti
         ON ti.dag_id = h.dag_id AND ti.task_id = h.task_id AND ti.run_id = h.run_id AND ti.map_index = h.map_index
         AND ti.try_number = h.try_number
@@ -100,26 +103,60 @@ const ORDER: &str =
     "ORDER BY coalesce(ti.priority_weight, 1) DESC, ti.queued_dttm, ti.dag_id, ti.task_id, ti.run_id,
     ti.map_index";
 
+/// One handover row.
+struct Handed {
+    id: i64,
+    try_number: i32,
+    command: Vec<String>,
+}
+
 impl Store {
     /// Queueings of ours without a launch, at most `limit`, most urgent first. A row whose `executor_config` cannot be
     /// decoded comes with the error in its place.
     pub async fn intake(&self, pass: IntakePass, limit: u32) -> Result<Vec<TaskSpec>, BridgeError> {
-        let (access, template) = match pass {
-            IntakePass::Handover => (Access::Write, HANDOVER),
-            IntakePass::Full => (Access::Scan, FULL),
-        };
-        let mut tx = self.begin(access, "look for queued task instances").await?;
-        let rows = tx.rows(airflow_statement(self.intake_sql(template)).bind(i64::from(limit))).await?;
+        match pass {
+            IntakePass::Handover => self.take_handed_over(limit).await,
+            IntakePass::Full => self.look_at_all(limit).await,
+        }
+    }
+
+    async fn take_handed_over(&self, limit: u32) -> Result<Vec<TaskSpec>, BridgeError> {
+        let mut tx = self.begin(Access::Write, "take what was handed over").await?;
+        let taken = tx.rows(statement(TAKE).bind(i64::from(limit))).await?;
+        if taken.is_empty() {
+            tx.commit().await?;
+            return Ok(Vec::new());
+        }
+        let mut handed: BTreeMap<TaskKey, Handed> = BTreeMap::new();
+        for row in &taken {
+            let (key, row) = handed_of(row).map_err(reading)?;
+            // A key handed over twice (queued again at once) is one row of task_instance: the later one stands.
+            if handed.get(&key).is_none_or(|other| other.id < row.id) {
+                handed.insert(key, row);
+            }
+        }
+        let query = airflow_statement(self.intake_sql(HANDED))
+            .bind(handed.keys().map(|key| key.dag_id.clone()).collect::<Vec<_>>())
+            .bind(handed.keys().map(|key| key.task_id.clone()).collect::<Vec<_>>())
+            .bind(handed.keys().map(|key| key.run_id.clone()).collect::<Vec<_>>())
+            .bind(handed.keys().map(|key| key.map_index).collect::<Vec<_>>())
+            .bind(handed.values().map(|row| row.try_number).collect::<Vec<_>>());
+        let rows = tx.rows(query).await?;
         tx.commit().await?;
         let mut specs = Vec::with_capacity(rows.len());
         for row in &rows {
-            let command = match pass {
-                IntakePass::Handover => Some(row.try_get("command").map_err(reading)?),
-                IntakePass::Full => None,
-            };
+            let key = key_of(row).map_err(reading)?;
+            let command = handed.remove(&key).map(|row| row.command).filter(|command| !command.is_empty());
             specs.push(self.spec_of(row, command)?);
         }
         Ok(specs)
+    }
+
+    async fn look_at_all(&self, limit: u32) -> Result<Vec<TaskSpec>, BridgeError> {
+        let mut tx = self.begin(Access::Scan, "look for queued task instances").await?;
+        let rows = tx.rows(airflow_statement(self.intake_sql(FULL)).bind(i64::from(limit))).await?;
+        tx.commit().await?;
+        rows.iter().map(|row| self.spec_of(row, None)).collect()
     }
 
     pub(crate) fn intake_sql(&self, template: &'static str) -> String {
@@ -140,4 +177,13 @@ impl Store {
     pub fn full_pass_sql(&self) -> String {
         self.intake_sql(FULL)
     }
+}
+
+fn handed_of(row: &PgRow) -> Result<(TaskKey, Handed), sqlx::Error> {
+    let handed = Handed {
+        id: row.try_get("id")?,
+        try_number: row.try_get("try_number")?,
+        command: row.try_get("command")?,
+    };
+    Ok((key_of(row)?, handed))
 }

@@ -74,10 +74,10 @@ fn collect(pipe: Option<impl Read>, verbose: bool) -> String {
     all
 }
 
-/// `cargo` as it was called, else by name.
+/// `cargo` as it was called, else by name; what it prints of its own progress would bury what it has to say.
 pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(workspace());
+    cargo.current_dir(workspace()).env("CARGO_TERM_QUIET", "true");
     cargo
 }
 

@@ -284,7 +284,8 @@ impl Launch {
         let (lost, attempt) = (remove.take(), self.attempt);
         self.attempt = attempt.next();
         self.pod = self.pod_of(self.attempt);
-        self.stage = Stage::Ready { spec: None, untried: false, not_before: now, failures: 0 };
+        // Nobody has used this name yet; the row is read again all the same.
+        self.stage = Stage::Ready { spec: None, untried: true, not_before: now, failures: 0 };
         let delete = |uid| Action::DeletePod { uid, resource_version: None, attempt };
         lost.map(delete).into_iter().collect()
     }

@@ -45,8 +45,8 @@ impl Launch {
         match spec {
             Some(spec) if untried => self.create(spec.clone(), failures, now),
             _ => {
-                self.stage = Stage::Checking { asked: now, untried, failures, spec: None };
-                vec![Action::ReadSpec]
+                self.stage = Stage::Checking { asked: now, untried, failures, gone: untried };
+                vec![self.check()]
             }
         }
     }
@@ -79,28 +79,28 @@ impl Launch {
 
     /// Nothing is there, and nothing is on its way: the engine lets only such answers through.
     fn gone_before(&mut self, now: Millis) -> Vec<Action> {
-        match &self.stage {
-            Stage::Checking { spec: Some(spec), failures, .. } => {
-                let (spec, failures) = (spec.clone(), *failures);
-                self.create(spec, failures, now)
+        match &mut self.stage {
+            Stage::Checking { gone, asked, .. } if !*gone => {
+                (*gone, *asked) = (true, now);
+                vec![Action::ReadSpec]
             }
             _ => Vec::new(),
         }
     }
 
+    /// The question that `Checking` asks now.
+    fn check(&self) -> Action {
+        match &self.stage {
+            Stage::Checking { gone: false, .. } => Action::GetPod,
+            _ => Action::ReadSpec,
+        }
+    }
+
     fn spec_read(&mut self, spec: Option<Arc<TaskSpec>>, now: Millis) -> Vec<Action> {
-        let Stage::Checking { failures, untried, spec: read, .. } = &mut self.stage else {
-            return Vec::new();
-        };
+        // An answer that comes before the pod was found gone is of an earlier turn.
+        let Stage::Checking { failures, gone: true, .. } = self.stage else { return Vec::new() };
         match spec {
-            Some(spec) if *untried => {
-                let failures = *failures;
-                self.create(spec, failures, now)
-            }
-            Some(spec) => {
-                *read = Some(spec);
-                vec![Action::GetPod]
-            }
+            Some(spec) => self.create(spec, failures, now),
             None => self.judge(PodEnd::Never, PodLeft::Doubt, now),
         }
     }
@@ -168,9 +168,9 @@ impl Launch {
 
     fn overdue_before(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
         match &mut self.stage {
-            Stage::Checking { asked, spec, .. } if now.since(*asked) >= policy.answer_ms => {
-                (*asked, *spec) = (now, None);
-                vec![Action::ReadSpec]
+            Stage::Checking { asked, .. } if now.since(*asked) >= policy.answer_ms => {
+                *asked = now;
+                vec![self.check()]
             }
             Stage::Creating { asked, .. } if now.since(*asked) >= policy.create_ms + policy.answer_ms => {
                 self.may_land_until(now.plus(policy.create_ms));

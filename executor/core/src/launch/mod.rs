@@ -74,15 +74,16 @@ pub enum Stage {
     Ready {
         /// What to run, if it is at hand.
         spec: Option<Arc<TaskSpec>>,
-        /// No create was ever asked for: the only case in which the row need not be read again.
+        /// No create of this attempt was ever asked for. With the spec at hand the row need not be read again either.
         untried: bool,
         /// Back-off.
         not_before: Millis,
         /// Creates that came to nothing so far; sets the back-off.
         failures: u32,
     },
-    /// Has its turn. Before a create that may be the second one the row is read again, and then the pod is asked for:
-    /// the first create may have landed, and a second one on its way could land once that pod is gone.
+    /// Has its turn. Before a create that may be the second one the pod is asked for: the first create may have landed,
+    /// and a second one on its way could land once that pod is gone. Then the row is read again, in this order: a row
+    /// read before could be from before a body that began and ended in that pod.
     Checking {
         /// When asked.
         asked: Millis,
@@ -90,8 +91,8 @@ pub enum Stage {
         untried: bool,
         /// As in `Ready`.
         failures: u32,
-        /// The row was read; the GET is under way.
-        spec: Option<Arc<TaskSpec>>,
+        /// There is no pod; the row is being read.
+        gone: bool,
     },
     /// The create is under way.
     Creating {

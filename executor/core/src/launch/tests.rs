@@ -232,16 +232,18 @@ fn a_pod_evicted_before_the_task_began_is_launched_again_under_another_name() {
 }
 
 #[test]
-fn an_unanswered_create_is_repeated_only_after_row_and_pod_were_read() {
-    // Found by the simulator (seed 119858): the second create landed when the first one's pod had ended and gone.
+fn an_unanswered_create_is_repeated_only_after_pod_and_row_were_read() {
+    // Found by the simulator: the second create landed when the first one's pod had ended and gone (seed 119858), or
+    // was decided on a row read before that pod's body began (seed 306196).
     let mut story = Story::claimed();
     story.tell(Fact::Turn);
     story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "time-out".into() }));
     assert!(story.launch.may_still_start());
-    assert_eq!(story.tell(Fact::Turn), vec![Action::ReadSpec]);
+    assert_eq!(story.tell(Fact::Turn), vec![Action::GetPod]);
     let spec = queued_task().spec;
-    assert_eq!(story.tell(Fact::SpecRead(Some(spec))), vec![Action::GetPod]);
-    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::Create]);
+    assert_eq!(story.tell(Fact::SpecRead(Some(spec.clone()))), vec![], "read before the pod was found gone");
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::ReadSpec]);
+    assert_eq!(story.tell(Fact::SpecRead(Some(spec))), vec![Action::Create]);
     let adopted = story.tell(Fact::CreateAnswered(CreateAnswer::Adopted(running(&story.launch))));
     assert_eq!(adopted.len(), 2, "created and running are stored: {adopted:?}");
 }

@@ -91,7 +91,9 @@ async fn copy(log: &Path, exit: &Path, options: LogOptions, out: &Out) -> std::i
     let mut left = options.limit_bytes.unwrap_or(u64::MAX);
     loop {
         // Asked before reading: what was written before the end is then read below.
-        let ended = !options.follow || tokio::fs::try_exists(exit).await.unwrap_or(true);
+        // Logs of a released pod are removed; nothing more is written then.
+        let exists = async |path| tokio::fs::try_exists(path).await.unwrap_or(false);
+        let ended = !options.follow || exists(exit).await || !exists(log).await;
         loop {
             let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(left).unwrap_or(CHUNK_BYTES))];
             let n = file.read(&mut buffer).await?;

@@ -58,3 +58,25 @@ fn entries(resource: &'static Resource) -> Vec<Value> {
     }
     all
 }
+
+/// `/openapi/v3`: only so much that kubectl sees that this server checks fields itself and does not refuse to create.
+pub(crate) fn openapi_index() -> Value {
+    json!({ "paths": { "api/v1": { "serverRelativeURL": "/openapi/v3/api/v1?hash=1" } } })
+}
+
+/// `/openapi/v3/api/v1`: the PATCH operations with their parameter `fieldValidation`, no schemas.
+pub(crate) fn openapi_core() -> Value {
+    let paths: serde_json::Map<String, Value> = ALL
+        .iter()
+        .map(|resource| {
+            let scope = if resource.namespaced { "namespaces/{namespace}/" } else { "" };
+            let patch = json!({
+                "x-kubernetes-action": "patch", "responses": {},
+                "x-kubernetes-group-version-kind": { "group": "", "kind": resource.kind, "version": "v1" },
+                "parameters": [{ "name": "fieldValidation", "in": "query", "schema": { "type": "string" } }],
+            });
+            (format!("/api/v1/{scope}{}/{{name}}", resource.plural), json!({ "patch": patch }))
+        })
+        .collect();
+    json!({ "openapi": "3.0.0", "info": { "title": "Kubernetes", "version": "v1.33.0" }, "paths": paths })
+}

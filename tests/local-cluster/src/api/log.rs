@@ -24,7 +24,7 @@ pub(crate) fn log(api: &Api, key: &Key, query: &Query) -> Result<Reply, ApiError
     let container = container(&pod, &key.name, query)?;
     let node = node_name(&pod);
     if node.is_empty() {
-        return Ok(Reply::text(200, ""));
+        return Ok(Reply::text(204, ""));
     }
     let Some(node_object) = api.store.get(NODES.plural, &Key::new("", node)) else {
         // Upstream names the resource of the request here, not the node's.

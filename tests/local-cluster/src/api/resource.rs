@@ -127,7 +127,28 @@ fn typed<T: DeserializeOwned + Serialize>(kind: &str, body: Value) -> Result<Val
         ApiError::bad_request(format!("{kind} in version \"v1\" cannot be handled as a {kind}: json: {e}"))
     };
     let object: T = serde_json::from_value(body).map_err(cannot)?;
-    serde_json::to_value(object).map_err(cannot)
+    let mut object = serde_json::to_value(object).map_err(cannot)?;
+    omit_empty(&mut object);
+    for map in ["labels", "annotations"] {
+        if let Some(Value::Object(meta)) = object.get_mut("metadata")
+            && meta.get(map).is_some_and(is_empty)
+        {
+            meta.remove(map);
+        }
+    }
+    Ok(object)
+}
+
+/// Empty lists are not shown (`omitempty` of upstream's structs); only a pod's containers always are.
+fn omit_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|key, v| key == "containers" || v.as_array().is_none_or(|list| !list.is_empty()));
+            fields.values_mut().for_each(omit_empty);
+        }
+        Value::Array(items) => items.iter_mut().for_each(omit_empty),
+        _ => {}
+    }
 }
 
 /// Fields of `sent` that decoding dropped: with `fieldValidation=Strict` (kubectl's default) they are an error.

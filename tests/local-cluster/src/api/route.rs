@@ -23,6 +23,8 @@ pub(crate) fn serve(api: &Arc<Api>, call: &Call) -> Reply {
         ["readyz" | "livez" | "healthz", ..] => Ok(Reply::text(200, "ok")),
         ["api"] => plain(call, &discovery::api_versions(&api.address)),
         ["api", "v1"] => plain(call, &discovery::core()),
+        ["openapi", "v3"] => Ok(Reply::json(200, &discovery::openapi_index())),
+        ["openapi", "v3", "api", "v1"] => Ok(Reply::json(200, &discovery::openapi_core())),
         ["apis"] => plain(call, &discovery::groups()),
         ["apis", "authorization.k8s.io"] => plain(call, &discovery::group()),
         ["apis", "authorization.k8s.io", "v1"] => plain(call, &discovery::authorization()),

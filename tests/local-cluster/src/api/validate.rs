@@ -210,9 +210,7 @@ fn one_of(object: &Value, path: &str, field: &str, supported: &[&str], causes: &
     if let Some(value) = object[field].as_str()
         && !supported.contains(&value)
     {
-        let mut sorted = supported.to_vec();
-        sorted.sort_unstable();
-        causes.push(Cause::unsupported(path, &format!("{value:?}"), &sorted));
+        causes.push(Cause::unsupported(path, &format!("{value:?}"), supported));
     }
 }
 

@@ -249,8 +249,12 @@ impl Worker {
 
     async fn not_started(&mut self, slot: Slot, error: &StartError, now: String) {
         let message = error.to_string();
-        tracing::info!(pod = %self.pod.label(), container = %self.spec(slot).name, %message, "not started");
-        self.context.client.event(&self.pod, "Warning", "Failed", &message).await;
+        let told = matches!(&self.record.container(slot).state,
+                            State::Waiting { message: before, .. } if *before == message);
+        if !told {
+            tracing::info!(pod = %self.pod.label(), container = %self.spec(slot).name, %message, "not started");
+            self.context.client.event(&self.pod, "Warning", "Failed", &message).await;
+        }
         let (state, again) = match error {
             StartError::Image(_) => {
                 let pulled_before = self.due.contains_key(&slot);

@@ -1,0 +1,6 @@
+//! The kubelet against the embedded API: real processes, real signals.
+
+mod faults;
+mod node;
+mod run;
+mod world;

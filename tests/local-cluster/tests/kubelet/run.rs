@@ -9,11 +9,12 @@ use crate::world::{World, script, terminated, waiting};
 #[tokio::test]
 async fn exit_codes_and_signals_are_reported() {
     let world = World::start().await;
+    // Kubernetes makes `$$` one dollar sign.
     for (name, body, phase, code, reason) in [
         ("zero", "exit 0", "Succeeded", 0, "Completed"),
         ("three", "exit 3", "Failed", 3, "Error"),
-        ("killed", "kill -9 $$", "Failed", 137, "Error"),
-        ("termed", "kill -15 $$", "Failed", 143, "Error"),
+        ("killed", "kill -9 $$$$", "Failed", 137, "Error"),
+        ("termed", "kill -15 $$$$", "Failed", 143, "Error"),
     ] {
         world.create(name, script(body)).await;
         let pod = world.until_phase(name, phase).await;
@@ -31,7 +32,7 @@ async fn exit_codes_and_signals_are_reported() {
 #[tokio::test]
 async fn a_life_is_reported_step_by_step() {
     let world = World::start().await;
-    world.create("steps", script("while [ ! -e /proc/$$/nothing ]; do sleep 0.05; done")).await;
+    world.create("steps", script("while :; do sleep 0.05; done")).await;
     let pod = world.until_phase("steps", "Running").await;
     assert!(pod["status"]["containerStatuses"][0]["state"]["running"]["startedAt"].is_string());
     let condition = |kind: &str| -> Value {
@@ -140,11 +141,9 @@ async fn a_graceful_delete_lets_the_process_end_by_itself() {
         .create("polite", script("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"))
         .await;
     world.until_log("polite", "up").await;
-    let (path, query) = ("/api/v1/namespaces/default/pods/polite/log", "follow=true");
-    let follow = world.request("GET", &format!("{path}?{query}"), &Value::Null);
-    let delete = async {
-        world.delete("polite", 30).await;
-    };
+    let path = "/api/v1/namespaces/default/pods/polite/log?follow=true";
+    let follow = world.request("GET", path, &Value::Null);
+    let delete = world.delete("polite", 30);
     let begun = Instant::now();
     let (log, ()) = tokio::join!(follow, delete);
     assert_eq!(log, "up\nbye\n");

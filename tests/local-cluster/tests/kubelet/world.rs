@@ -110,8 +110,9 @@ impl World {
         }
     }
 
-    /// Waits until the pod's log holds this text.
+    /// Waits until the running pod's log holds this text.
     pub(crate) async fn until_log(&self, name: &str, text: &str) -> String {
+        self.until_phase(name, "Running").await;
         let deadline = Instant::now() + DEADLINE;
         loop {
             let log = self.log(name, "").await;

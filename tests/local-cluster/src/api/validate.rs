@@ -50,7 +50,7 @@ fn metadata(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
         }
     } else if name.len() > 253 {
         causes.push(Cause::invalid("metadata.name", name, "must be no more than 253 bytes"));
-    } else if !name.split('.').all(|part| is_dns(part)) {
+    } else if !name.split('.').all(is_dns) {
         causes.push(Cause::invalid("metadata.name", name, SUBDOMAIN_1123));
     }
     labels(&meta["labels"], causes);

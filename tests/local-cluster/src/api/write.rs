@@ -114,10 +114,8 @@ fn first_form(api: &Api, resource: &Resource, object: &mut Value) {
             object["spec"] = json!({ "finalizers": ["kubernetes"] });
             object["status"] = json!({ "phase": "Active" });
         }
-        "Node" => {
-            if object["status"]["allocatable"].is_null() && !object["status"]["capacity"].is_null() {
-                object["status"]["allocatable"] = object["status"]["capacity"].clone();
-            }
+        "Node" if object["status"]["allocatable"].is_null() && !object["status"]["capacity"].is_null() => {
+            object["status"]["allocatable"] = object["status"]["capacity"].clone();
         }
         "Secret" => {
             use base64::Engine as _;

@@ -1,4 +1,5 @@
 //! A cluster with one node, and what tests ask of it.
+#![expect(clippy::expect_used, clippy::panic, reason = "a helper of tests fails its test")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -110,7 +110,7 @@ impl Reason {
     ];
 
     /// Decided while the pod still waited: it may start after all before it is removed, and run the task. So such an
-    /// outcome is delivered only once the launch is closed (I6).
+    /// outcome is not the end of a body that the row names this pod for, unless its worker's heart has stopped (I6).
     pub fn leaves_a_waiting_pod(self) -> bool {
         matches!(self, Self::ImagePull | Self::ContainerConfig | Self::Unschedulable | Self::PendingTimeout)
     }

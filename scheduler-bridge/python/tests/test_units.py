@@ -68,6 +68,8 @@ def settled(**changes) -> Settled:
         # I6: another pod of the task runs it, dead or alive
         ({"ti_hostname": "d-t-zyxwvuts"}, Verdict.WAIT),
         ({"ti_hostname": "d-t-zyxwvuts", "worker_silent": True}, Verdict.WAIT),
+        ({"ti_hostname": "d-t-zyxwvuts", "ti_state": "restarting"}, Verdict.WAIT),
+        ({"ti_hostname": "d-t-zyxwvuts", "ti_state": "restarting", "worker_silent": True}, Verdict.FAIL_RUNNING),
         # hostname_callable hides the pod: the worker's heartbeat tells
         ({"ti_hostname": "10.0.0.7"}, Verdict.WAIT),
         ({"ti_hostname": "10.0.0.7", "worker_silent": True}, Verdict.FAIL_RUNNING),

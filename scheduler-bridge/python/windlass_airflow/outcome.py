@@ -125,12 +125,13 @@ def runs_in(settled: Settled) -> bool:
     The worker writes its host's name when it starts the task: in a pod that is the pod's name, perhaps with a
     domain. Another pod of the same task has the same name up to the suffix. Any other name (hostname_callable, host
     network) says nothing: then the worker must have missed two heartbeats. So must the worker in a pod that was given
-    up while it waited, and has started since.
+    up while it waited, and has started since. A dead worker in another pod of the task is Airflow's to find, which it
+    never does for a `restarting` task: that one is to end anyway.
     """
     host = (settled.ti_hostname or "").split(".", 1)[0]
     if host == settled.pod_name:
         return settled.reason not in GIVEN_UP_WHILE_WAITING or settled.worker_silent
     cut = len(settled.pod_name) - NAME_SUFFIX_CHARACTERS
     if len(host) == len(settled.pod_name) and host[:cut] == settled.pod_name[:cut]:
-        return False
+        return settled.ti_state == "restarting" and settled.worker_silent
     return settled.worker_silent

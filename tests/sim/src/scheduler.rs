@@ -2,7 +2,6 @@
 
 use windlass_core::ids::LaunchId;
 use windlass_core::outcome::OutcomeKind;
-use windlass_core::store::StoredStage;
 use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
 use windlass_engine::Input;
@@ -78,9 +77,9 @@ impl World {
             let dead = task.job.as_ref().and_then(|job| job.died);
             let running = !task.gone && task.state == TaskState::Running;
             // A body that an old pod took up before the intake came by, or after its own queueing was taken back, has
-            // no launch that could report its end. Airflow leaves a restarting one so for ever: an operator marks it.
+            // no launch that could report its end, nor has one whose only callback is spent. Airflow leaves a restarting one so for ever: an operator marks it.
             let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
-            let unowned = stored.is_none_or(|stored| stored.delivered);
+            let unowned = stored.is_none_or(|stored| stored.delivered || stored.callback_sent);
             let given_up = !task.gone && task.state == TaskState::Restarting && unowned;
             if (running || given_up) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
                 self.say(Some(no), || "the scheduler finds a zombie".into());
@@ -240,16 +239,13 @@ impl World {
         let task = &self.db.tasks[stored.task];
         let names_it = task.hostname.as_deref() == Some(stored.row.pod.name.as_str());
         let reason = stored.row.outcome.as_ref().and_then(|outcome| outcome.reason);
-        // Decided while the pod waited: it may start after all until the launch is closed, and then its end counts.
+        // Decided while the pod waited: it may have started after all, and then its worker's heart tells.
         let waiting = reason.is_some_and(windlass_core::outcome::Reason::leaves_a_waiting_pod);
-        if waiting && stored.row.stage != StoredStage::Closed {
-            return false;
-        }
         let dead = task.worker_alive(self.now) == Some(false);
         // Another pod of the task has it: only one that is to end anyway is failed for that.
         let elsewhere = !names_it && task.hostname.as_deref().is_some_and(|host| host.starts_with("d-t"));
         task.state == TaskState::Queued
-            || names_it
+            || (names_it && !waiting)
             || (dead && (!elsewhere || task.state == TaskState::Restarting))
             || self.plant == Some(Plant::EndOfAnyPod)
     }

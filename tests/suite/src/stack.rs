@@ -327,7 +327,9 @@ async fn migrate(airflow: &Airflow, postgres: &Postgres, database: &str) -> Resu
 fn start_kubelet(plane: &ControlPlane, folder: &Folder) -> Result<Supervised> {
     let mut command = Command::new(binaries::path("windlass-local-cluster")?);
     command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
-    command.args(["--node", "suite", "--bind-pods", "--max-pods", "400", "--log-dir"]).arg(folder.join("pods"));
+    command
+        .args(["--node", "suite", "--bind-pods", "--max-pods", "400", "--log-dir"])
+        .arg(folder.join("pods"));
     // Hundreds of Python interpreters that start at once take longer on two cores than one after the other.
     command.args(["--max-running", "12"]);
     Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))

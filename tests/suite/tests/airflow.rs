@@ -159,13 +159,13 @@ fn killed_workers_are_failed_or_retried_at_once_with_the_reason() -> Result<()> 
             killed.insert(task, Instant::now());
             if task != "blocks_with_a_callback" {
                 let left = |row: &windlass_lab::airflow::TaskRow| !row.is("running");
-                stack.airflow.wait_task("blocking", &run, task, -1, DEATH, left).await?;
+                stack.airflow.wait_task(("blocking", &run, task, -1), DEATH, left).await?;
             }
         }
         // With a callback it takes the DAG processor's next pass of the file.
         let failed = |row: &windlass_lab::airflow::TaskRow| row.is("failed");
         let pass = Duration::from_secs(60);
-        stack.airflow.wait_task("blocking", &run, "blocks_with_a_callback", -1, pass, failed).await?;
+        stack.airflow.wait_task(("blocking", &run, "blocks_with_a_callback", -1), pass, failed).await?;
         ensure!(stack.airflow.wait_run("blocking", &run, RUN).await? == "failed");
         let mut bodies = stack.bodies(&run);
         bodies.sort();
@@ -249,12 +249,7 @@ async fn bind(stack: &Stack, pod: &str) -> Result<()> {
     });
     stack
         .pods()
-        .create_subresource::<serde_json::Value>(
-            "binding",
-            pod,
-            &PostParams::default(),
-            binding.to_string().into_bytes(),
-        )
+        .create_subresource::<_, serde_json::Value>("binding", pod, &PostParams::default(), &binding)
         .await?;
     Ok(())
 }
@@ -331,7 +326,7 @@ fn a_new_scheduler_adopts_what_runs() -> Result<()> {
         stack.airflow.kill(Component::Scheduler);
         stack.airflow.start(Component::Scheduler).await?;
         let adopted = |row: &windlass_lab::airflow::TaskRow| row.queued_by_job_id != before.queued_by_job_id;
-        stack.airflow.wait_task("single", &run, "blocks", -1, RUN, adopted).await?;
+        stack.airflow.wait_task(("single", &run, "blocks", -1), RUN, adopted).await?;
         stack.go(&run)?;
         ensure!(stack.airflow.wait_run("single", &run, RUN).await? == "success");
         assert_eq!(stack.bodies(&run), ["blocks -1 1"]);

@@ -6,6 +6,7 @@ behave as an image without `kubernetes`, and hundreds of them fit on two cores.
 
 from __future__ import annotations
 
+import os
 import sys
 
 ABSENT = {"kubernetes", "kubernetes_asyncio"}
@@ -20,4 +21,5 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+os.environ.pop("AIRFLOW_IS_K8S_EXECUTOR_POD", None)
 sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]

@@ -50,68 +50,76 @@ struct Server {
 impl Store {
     /// Looks at everything that the work stands on; the first thing that is wrong is the error.
     pub async fn check(&self) -> Result<Checked, BridgeError> {
-        let mut tx = self.begin(Access::Read, "be checked").await?;
-        let checked = self.check_in(&mut tx).await;
-        match &checked {
-            Ok(_) => tx.commit().await?,
-            Err(_) => tx.rollback().await,
-        }
-        checked
+        let (checked, faults) = self.diagnose().await?;
+        faults.into_iter().next().map_or(Ok(checked), Err)
     }
 
-    async fn check_in(&self, tx: &mut Transaction) -> Result<Checked, BridgeError> {
+    /// As [`Store::check`], but goes on after a fault where it can, and tells all of them. What could not be read is
+    /// empty. The error is that nothing can be asked.
+    pub async fn diagnose(&self) -> Result<(Checked, Vec<BridgeError>), BridgeError> {
+        let mut tx = self.begin(Access::Read, "be checked").await?;
+        let mut faults = Vec::new();
+        let checked = self.check_in(&mut tx, &mut faults).await?;
+        tx.commit().await?;
+        Ok((checked, faults))
+    }
+
+    async fn check_in(
+        &self,
+        tx: &mut Transaction,
+        faults: &mut Vec<BridgeError>,
+    ) -> Result<Checked, BridgeError> {
         let schema = self.config().airflow_schema().unwrap_or_default().to_owned();
         let rows = tx.rows(statement(SERVER).bind(schema)).await?;
         let row = rows.first().ok_or_else(|| tx.decoding(sqlx::Error::RowNotFound))?;
         let server = server_of(row).map_err(|e| tx.decoding(e))?;
-        if server.replica {
-            return Err(BridgeError::ReadOnly { address: self.config().address().to_owned() });
-        }
-        if !server.has_airflow {
-            return Err(BridgeError::NoAirflow { place: self.airflow_place() });
-        }
         let role = server.role;
+        if server.replica {
+            faults.push(BridgeError::ReadOnly { address: self.config().address().to_owned() });
+        }
         let missing = self.missing_grants(tx, &role).await?;
         let lacks =
             |table: &str| missing.iter().any(|grant| grant.contains(table) || grant.contains("USAGE"));
-        let denied = || BridgeError::MissingGrants { role: role.clone(), grants: missing.clone() };
-        if lacks("alembic_version") {
-            return Err(denied());
-        }
-        let airflow_revision = self.airflow_revision(tx).await?;
-        let Some(airflow_releases) = revision::releases(&airflow_revision) else {
-            return Err(BridgeError::UnknownRevision { found: airflow_revision, known: revision::known() });
-        };
-        if !server.has_windlass {
-            return Err(BridgeError::SchemaMissing);
-        }
-        if lacks("schema_migrations") {
-            return Err(denied());
-        }
-        let schema_version: i64 = tx.scalar(statement(APPLIED)).await?;
-        version_fits(schema_version, newest(&postgres()))?;
-        if !missing.is_empty() {
-            return Err(denied());
-        }
-        Ok(Checked {
-            airflow_revision,
-            airflow_releases,
-            schema_version,
+        let mut checked = Checked {
+            airflow_revision: String::new(),
+            airflow_releases: "",
+            schema_version: 0,
             postgres_version: server.version,
-            role,
-        })
+            role: role.clone(),
+        };
+        let no_airflow = || BridgeError::NoAirflow { place: self.airflow_place() };
+        if !server.has_airflow {
+            faults.push(no_airflow());
+        } else if !lacks("alembic_version") {
+            checked.airflow_revision = self.airflow_revision(tx).await?;
+            match revision::releases(&checked.airflow_revision) {
+                Some(releases) => checked.airflow_releases = releases,
+                None if checked.airflow_revision.is_empty() => faults.push(no_airflow()),
+                None => faults.push(BridgeError::UnknownRevision {
+                    found: checked.airflow_revision.clone(),
+                    known: revision::known(),
+                }),
+            }
+        }
+        if !server.has_windlass {
+            faults.push(BridgeError::SchemaMissing);
+        } else if !lacks("schema_migrations") {
+            checked.schema_version = tx.scalar(statement(APPLIED)).await?;
+            faults.extend(version_fits(checked.schema_version, newest(&postgres())).err());
+        }
+        if !missing.is_empty() {
+            faults.push(BridgeError::MissingGrants { role, grants: missing });
+        }
+        Ok(checked)
     }
 
+    /// Empty: there is no head.
     async fn airflow_revision(&self, tx: &mut Transaction) -> Result<String, BridgeError> {
         let mut heads: Vec<String> = Vec::new();
         for row in tx.rows(airflow_statement(self.airflow_sql(revision::READ))).await? {
             heads.push(row.try_get(0).map_err(|e| tx.decoding(e))?);
         }
-        if heads.is_empty() {
-            Err(BridgeError::NoAirflow { place: self.airflow_place() })
-        } else {
-            Ok(heads.join("+"))
-        }
+        Ok(heads.join("+"))
     }
 
     fn airflow_place(&self) -> String {

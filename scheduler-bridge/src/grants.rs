@@ -36,7 +36,7 @@ const fn windlass(table: &'static str, privilege: &'static str) -> Grant {
 const DAEMON: [Grant; 19] = [
     airflow("alembic_version", "SELECT", &["version_num"]),
     airflow("dag", "SELECT", &["dag_id", "fileloc", "is_subdag", "root_dag_id"]),
-    airflow("dag_run", "SELECT", &["dag_id", "run_id", "run_type"]),
+    airflow("dag_run", "SELECT", &["dag_id", "run_id", "run_type", "state"]),
     airflow("job", "SELECT", &["id", "job_type", "state", "latest_heartbeat"]),
     airflow("task_instance", "SELECT", TASK_INSTANCE),
     airflow("task_instance", "UPDATE", &["external_executor_id"]),

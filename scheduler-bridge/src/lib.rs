@@ -6,7 +6,7 @@
 //!   run), `executor_config` (its pickle), `note_pods` (the one write)
 //! - `claim`, `rows`, `save`, `retention`: `windlass.launch`
 //! - `term`: leadership; every write of a term goes through the fence in `transaction`
-//! - `wake`, `status`: for the daemon and its command line
+//! - `wake`, `status`: for the daemon and its command line; `inspect`: for its doctor
 //! - `config`, `check`, `grants`, `migrate`: before any of that
 //!
 //! All of it works behind a pooler in transaction mode, but [`migrate`], which refuses one.
@@ -17,6 +17,7 @@ mod claim;
 mod config;
 mod error;
 mod grants;
+mod inspect;
 mod keys;
 mod migrate;
 mod pooler;
@@ -34,6 +35,7 @@ pub use check::Checked;
 pub use claim::ClaimBatch;
 pub use config::{DatabaseConfig, UrlError};
 pub use error::BridgeError;
+pub use inspect::LookLimits;
 pub use migrate::{MigrateOptions, MigrateProgress, MigrateReport, PendingMigration, migrate};
 pub use retention::Purged;
 pub use status::{Failure, SchedulerStatus, Status, TermStatus};

@@ -12,7 +12,7 @@
 //! - **No secret in errors, logs or `Debug`.**
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
-//! (calls on pods) -> `watch` (all pods, as events) -> `preflight` (may we?). `lean` decodes pods, `status` decodes
+//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once) -> `preflight` (may we?). `lean` decodes pods, `status` decodes
 //! refusals, `error` says what went wrong.
 
 mod config;
@@ -20,6 +20,7 @@ mod connect;
 mod create;
 mod error;
 mod lean;
+mod list;
 mod observe;
 mod pods;
 mod preflight;
@@ -32,6 +33,7 @@ pub use config::{ClusterConfig, Keepalive, Namespaces, Source};
 pub use create::{CreateVerdict, classify_create};
 pub use error::ClusterError;
 pub use lean::{NotOurs, decode_pod};
+pub use list::{Listing, Selection};
 pub use observe::{NoObserver, Observer, Verb};
 pub use preflight::{Finding, Level};
 pub use transport::Cluster;

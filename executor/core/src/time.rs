@@ -30,6 +30,17 @@ impl UtcMicros {
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_microsecond()))
     }
+
+    /// Milliseconds from `earlier` to here; negative if that lies ahead.
+    pub fn ms_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0) / 1_000
+    }
+
+    /// This time plus `ms` milliseconds.
+    #[must_use]
+    pub fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX).saturating_mul(1_000)))
+    }
 }
 
 impl fmt::Display for UtcMicros {

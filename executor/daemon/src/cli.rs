@@ -11,8 +11,10 @@ use crate::chain;
 use crate::config::environment::Environment;
 use crate::config::fault::Faults;
 use crate::config::{Config, Lookup};
+use crate::doctor::Doctor;
+use crate::explain::Explain;
 use crate::render::RenderPod;
-use crate::{docs, logging, migrate, render, run, show, status};
+use crate::{docs, doctor, explain, logging, migrate, render, run, show, status};
 
 const LONG_ABOUT: &str = "\
 A native KubernetesExecutor for Apache Airflow. `windlass run` is a sidecar of the scheduler: it launches one worker \
@@ -24,7 +26,7 @@ windlass.toml or WINDLASS__SECTION__KEY. `windlass config` shows every value and
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; the reason is on standard error
+  1  failed; the reason is on standard error. `windlass doctor`: a finding of severity error
   2  the command line is wrong
   3  the configuration is wrong; all faults are on standard error
   4  the database cannot be used: unreachable, not migrated, a missing grant, an unknown Airflow
@@ -34,6 +36,8 @@ Examples:
   windlass migrate --dry-run               what would be done to the schema `windlass`
   windlass run                             the daemon, as in the sidecar
   windlass status --watch                  queue, launches, leader, last errors
+  windlass doctor                          what does not fit together, and what to do
+  windlass explain etl load manual__1      why this task waits, and what became of it
   windlass render pod --dag-id etl --task-id load --run-id manual__1 --from-flags";
 
 /// A native KubernetesExecutor for Apache Airflow.
@@ -87,6 +91,10 @@ Examples:
   windlass status --watch
   windlass status --output json | jq .queued")]
     Status(Status),
+    /// Check everything that the work stands on, and find what does not fit together
+    Doctor(Doctor),
+    /// Tell the story of one task instance: what happened when, and why it waits now
+    Explain(Explain),
     /// Show what would be sent to Kubernetes
     Render {
         /// What of it.
@@ -168,6 +176,9 @@ pub enum Failure {
         /// Empty: nothing to say.
         hint: String,
     },
+    /// The doctor found errors, and has told them: exit code 1.
+    #[error("not healthy")]
+    Unhealthy,
     /// The reader of our output has gone (`| head`): exit code 0.
     #[error("nobody reads the output")]
     PipeClosed,
@@ -182,7 +193,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Self::PipeClosed => 0,
-            Self::Other { .. } => 1,
+            Self::Other { .. } | Self::Unhealthy => 1,
             Self::Config(_) => 3,
             Self::Database(_) => 4,
         }
@@ -191,7 +202,7 @@ impl Failure {
     /// What standard error says.
     pub fn report(&self) -> String {
         let (text, hint) = match self {
-            Self::PipeClosed => return String::new(),
+            Self::PipeClosed | Self::Unhealthy => return String::new(),
             Self::Config(faults) => (faults.to_string(), String::new()),
             Self::Database(error) => (chain::sentence(error), error.hint().unwrap_or_default()),
             Self::Other { what, hint } => (what.clone(), hint.clone()),
@@ -255,6 +266,14 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             let config = load()?;
             let every = of.watch.then(|| std::time::Duration::from_secs(of.every));
             block_on(status::status(&config, of.output.output, every))?
+        }
+        Command::Doctor(of) => {
+            let (config, faults) = Config::load(&lookup, Environment::of_process());
+            block_on(doctor::doctor(config.as_ref(), &faults, &of))?
+        }
+        Command::Explain(of) => {
+            let config = load()?;
+            block_on(explain::explain(&config, &of))?
         }
         Command::Render { what: Render::Pod(of) } => {
             let config = load()?;

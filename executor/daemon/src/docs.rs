@@ -10,6 +10,7 @@ use crate::cli::{self, Failure};
 use crate::config::Kind;
 use crate::config::options::{OPTIONS, Stance};
 use crate::config::settings::{MANUAL, SECTIONS, Settings};
+use crate::doctor;
 use crate::metrics::Metrics;
 
 /// Where to.
@@ -31,6 +32,7 @@ pub fn pages() -> Result<Vec<(&'static str, String)>, Failure> {
         ("CONFIGURATION.md", configuration()),
         ("METRICS.md", metrics_page(&metrics)),
         ("ERRORS.md", errors()),
+        ("DOCTOR.md", format!("{GENERATED}\n{}", doctor::page())),
         ("CLI.md", command_line()),
     ])
 }

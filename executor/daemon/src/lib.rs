@@ -2,15 +2,17 @@
 //! decides. Nothing is decided here.
 //!
 //! `cli` is where it begins; `config` what it is told; `run` and `driver` the daemon itself; `pods` makes pods from
-//! templates; `health`, `metrics`, `logging` what it says of itself; `status`, `show`, `render`, `migrate`, `docs` the
-//! other commands.
+//! templates; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`, `render`,
+//! `migrate`, `docs` the other commands.
 
 pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod docs;
+pub mod doctor;
 pub mod driver;
+pub mod explain;
 pub mod health;
 pub mod holder;
 pub mod logging;

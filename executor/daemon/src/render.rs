@@ -19,7 +19,7 @@ use crate::pods::Renderer;
 use crate::yaml;
 
 /// Stands for the installation where no database tells it.
-const NO_INSTALLATION: &str = "00000000-0000-0000-0000-000000000000";
+pub const NO_INSTALLATION: &str = "00000000-0000-0000-0000-000000000000";
 /// Largest executor_config read from a file, in bytes.
 const PICKLE_MAX: u64 = 16 * 1024 * 1024;
 const OF_FLAGS: &str = "What the task instance is like (any of these: the database is not read)";

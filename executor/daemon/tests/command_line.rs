@@ -171,6 +171,51 @@ fn exit_codes_tell_the_kind_of_failure() {
     assert!(error.contains("\n  hint: check host, port") && !error.contains("hunter2"), "{error}");
 }
 
+/// It goes on after each failure, and names it; nobody listens on port 1.
+#[test]
+fn the_doctor_goes_on_after_failures_and_says_what_it_could_not_see() {
+    let home = tempfile::tempdir().unwrap();
+    let env = [
+        ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://u:hunter2@127.0.0.1:1/af"),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "True"),
+    ];
+    let output = windlass(home.path(), &env, &["doctor", "--output", "json", "--set", "create.concurency=1"]);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let codes: Vec<_> = document["findings"].as_array().unwrap().iter().map(|f| &f["code"]).collect();
+    assert_eq!(codes, ["configuration", "database-unreachable", "api-server", "template-invalid"]);
+    let states: Vec<_> = document["checks"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
+    assert_eq!(states, ["error", "error", "skipped", "skipped", "error", "error", "skipped"]);
+    assert!(!text(&output.stdout).contains("hunter2"));
+}
+
+#[test]
+fn a_repair_that_cannot_ask_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let output = windlass(home.path(), &[], &["doctor", "--repair"]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    insta::assert_snapshot!(text(&output.stderr), @r"
+    error: --repair asks before it writes, and standard input is no terminal; nothing was done
+      hint: look at what `windlass doctor` would repair, then add --yes
+    ");
+    let output = windlass(home.path(), &[], &["doctor", "--repair", "--output", "json"]);
+    assert!(text(&output.stderr).starts_with("error: --repair with --output json cannot ask\n"));
+    assert_eq!(windlass(home.path(), &[], &["doctor", "--yes"]).status.code(), Some(2));
+}
+
+#[test]
+fn explain_takes_three_ids_or_one_word() {
+    let home = tempfile::tempdir().unwrap();
+    assert_eq!(windlass(home.path(), &[], &["explain", "etl", "load"]).status.code(), Some(2));
+    let env = [("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://u@127.0.0.1:1/af")];
+    let output = windlass(home.path(), &env, &["explain", "etl.load"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).starts_with("error: `etl.load` is no launch id and no TaskInstanceKey(...)")
+    );
+    assert_eq!(windlass(home.path(), &env, &["explain", "etl", "load", "r1"]).status.code(), Some(4));
+}
+
 #[test]
 fn config_shows_values_notes_and_sources_as_json() {
     let home = tempfile::tempdir().unwrap();
@@ -207,8 +252,17 @@ fn the_reference_pages_are_up_to_date() {
 #[test]
 fn help_has_examples_everywhere() {
     let home = tempfile::tempdir().unwrap();
-    let commands: [&[&str]; 7] =
-        [&[], &["run"], &["migrate"], &["config"], &["status"], &["render", "pod"], &["completion"]];
+    let commands: [&[&str]; 9] = [
+        &[],
+        &["run"],
+        &["migrate"],
+        &["config"],
+        &["status"],
+        &["doctor"],
+        &["explain"],
+        &["render", "pod"],
+        &["completion"],
+    ];
     for command in commands {
         let arguments: Vec<_> = command.iter().copied().chain(["--help"]).collect();
         let output = windlass(home.path(), &[], &arguments);

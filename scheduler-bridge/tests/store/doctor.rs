@@ -7,6 +7,7 @@ use crate::support::{Lab, on_both_versions, store_at};
 on_both_versions!(
     the_shipped_grants_are_what_is_needed,
     every_missing_grant_is_named_with_its_statement,
+    a_diagnosis_tells_all_faults,
     an_airflow_that_is_not_known_is_refused_by_name,
     a_schema_of_another_version_is_refused_with_both_numbers,
     airflow_may_live_in_a_schema_of_its_own,
@@ -52,6 +53,24 @@ async fn every_missing_grant_is_named_with_its_statement(lab: Lab) -> anyhow::Re
     lab.sql("REVOKE ALL ON alembic_version FROM windlass").await?;
     let error = lab.store.check().await.unwrap_err();
     assert!(error.to_string().contains("GRANT SELECT (version_num) ON public.alembic_version"), "{error}");
+    Ok(())
+}
+
+async fn a_diagnosis_tells_all_faults(lab: Lab) -> anyhow::Result<()> {
+    let (checked, faults) = lab.store.diagnose().await?;
+    assert!(faults.is_empty(), "{faults:?}");
+    assert_eq!(checked, lab.store.check().await?);
+    lab.sql(
+        "UPDATE alembic_version SET version_num = 'd2f4e1b3c5a7';
+         REVOKE DELETE ON windlass.launch FROM windlass;
+         INSERT INTO windlass.schema_migrations (version, description, success, checksum, execution_time)
+         VALUES (9, 'of tomorrow', true, '', 0)",
+    )
+    .await?;
+    let (checked, faults) = lab.store.diagnose().await?;
+    let kinds: Vec<&str> = faults.iter().map(BridgeError::kind).collect();
+    assert_eq!(kinds, ["unknown_airflow_revision", "schema_newer", "missing_grant"]);
+    assert_eq!((checked.airflow_revision.as_str(), checked.schema_version), ("d2f4e1b3c5a7", 9));
     Ok(())
 }
 

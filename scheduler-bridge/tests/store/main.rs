@@ -7,6 +7,7 @@
 
 mod claims;
 mod doctor;
+mod inspect;
 mod intake;
 mod migration;
 mod plans;

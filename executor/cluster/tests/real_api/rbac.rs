@@ -6,8 +6,9 @@ use std::pin::pin;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use windlass_cluster::{Cluster, Finding, Level, Namespaces, Source};
+use windlass_cluster::{Cluster, Finding, Level, Namespaces, Selection, Source};
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodEvent};
+use windlass_core::doctor::Trial;
 use windlass_core::ids::{Attempt, PodRef};
 use windlass_lab::control_plane::{ControlPlane, Options};
 
@@ -80,6 +81,21 @@ async fn every_call_works(cluster: &Cluster, namespaces: &Namespaces) {
     let mut events = pin!(cluster.watch(namespaces, &installation()));
     let first = timeout(LIMIT, events.next()).await.unwrap().unwrap();
     assert!(matches!(&first, PodEvent::Seen(view) if view.uid == made.uid), "{first:?}");
+    let listed = cluster.list(namespaces, &Selection::Installation(&installation()), 10).await;
+    let uids: Vec<_> = listed.pods.iter().map(|pod| pod.view.uid.clone()).collect();
+    assert_eq!(
+        (uids, listed.broken.len(), listed.faults.len(), listed.cut),
+        (vec![made.uid.clone()], 0, 0, false)
+    );
+    let of = [mine.clone(), launch(3)];
+    let of_launches = cluster.list(namespaces, &Selection::Launches(&of), 10).await;
+    assert_eq!(of_launches.pods, listed.pods, "{:?}", of_launches.faults);
+    // The name is taken, which a dry run does not mind; and it makes nothing.
+    assert_eq!(cluster.try_create(&pod("airflow", "a", &mine), &mine, LIMIT).await, Trial::Admitted);
+    let nameless = json!({ "metadata": { "namespace": "airflow" }, "spec": { "containers": [] } });
+    let refused = cluster.try_create(&nameless, &mine, LIMIT).await;
+    assert!(matches!(&refused, Trial::Refused(said) if said.contains("spec.containers")), "{refused:?}");
+    assert_eq!(cluster.list(namespaces, &Selection::Installation(&installation()), 10).await.pods.len(), 1);
     assert_eq!(cluster.delete(&at, &made.uid, None, Some(0)).await, DeleteAnswer::Accepted);
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use scheduler_bridge::{DatabaseConfig, StoreSettings};
 use windlass_cluster::ClusterConfig;
+use windlass_core::doctor::Limits;
 use windlass_core::ids::InstallationId;
 use windlass_core::launch::Policy;
 use windlass_core::pod::{PodSettings, WatchedNamespaces};
@@ -57,6 +58,8 @@ pub struct AirflowSettings {
     pub task_queued_timeout_ms: u64,
     /// How often a worker's LocalTaskJob writes its heartbeat, in milliseconds.
     pub worker_heartbeat_ms: u64,
+    /// `[scheduler] scheduler_zombie_task_threshold`, in milliseconds.
+    pub zombie_timeout_ms: u64,
 }
 
 /// One line of `windlass config`.
@@ -214,6 +217,30 @@ impl Config {
         }
     }
 
+    /// For the doctor: from when on something counts as long.
+    pub fn doctor_limits(&self) -> Limits {
+        let ours = Limits::default();
+        let full_pass_ms = self.own.intake.full_pass_seconds.saturating_mul(1_000);
+        Limits {
+            // Some passes of a slow database.
+            unlaunched_ms: ours.unlaunched_ms.max(full_pass_ms.saturating_mul(3)),
+            worker_dead_ms: self.airflow.worker_heartbeat_ms.saturating_mul(21) / 10,
+            zombie_ms: self.airflow.zombie_timeout_ms,
+            queued_timeout_ms: self.airflow.task_queued_timeout_ms,
+            pending_ms: self.own.launch.pending_timeout_seconds.saturating_mul(1_000),
+            unreachable_ms: self.own.launch.node_unreachable_seconds.saturating_mul(1_000),
+            lease_ms: self.own.term.lease_ms,
+            full_pass_ms,
+            policy: self.launch_policy(),
+            watched: match &self.kubernetes.namespaces {
+                windlass_cluster::Namespaces::All => None,
+                windlass_cluster::Namespaces::Only(names) => Some(names.iter().cloned().collect()),
+            },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..ours
+        }
+    }
+
     /// For the bridge.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings {
@@ -286,6 +313,7 @@ fn airflow_settings(values: &mut Values) -> AirflowSettings {
         schema: values.filled("database", "sql_alchemy_schema"),
         task_queued_timeout_ms: values.seconds_as_ms("scheduler", "task_queued_timeout"),
         worker_heartbeat_ms: limit_ms.min(heartrate_ms.max(1_000)),
+        zombie_timeout_ms: zombie.saturating_mul(1_000),
     }
 }
 

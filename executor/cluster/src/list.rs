@@ -1,0 +1,246 @@
+//! One list of our pods, for people who ask: consistent (no resourceVersion), in pages, bounded. And the create that
+//! creates nothing.
+
+use std::time::Duration;
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use windlass_core::cluster::CreateAnswer;
+use windlass_core::doctor::{ListedPod, Trial};
+use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef, TaskKey};
+use windlass_core::pod_view::{LABEL_INSTALLATION, LABEL_LAUNCH};
+
+use crate::config::Namespaces;
+use crate::create::{CreateVerdict, classify_create, is_path_segment};
+use crate::error::ClusterError;
+use crate::lean::LeanPod;
+use crate::observe::Verb;
+use crate::transport::{Call, Cluster};
+
+/// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
+const PAGE_MAX: usize = 256 << 20;
+
+/// Which pods.
+#[derive(Clone, Debug)]
+pub enum Selection<'a> {
+    /// All of this installation.
+    Installation(&'a InstallationId),
+    /// Those of these launches.
+    Launches(&'a [LaunchId]),
+}
+
+/// What a list showed.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Pods of ours.
+    pub pods: Vec<ListedPod>,
+    /// Pods with our label that are none of ours, and why.
+    pub broken: Vec<(PodRef, String)>,
+    /// Namespaces that could not be listed: the list says nothing of them.
+    pub faults: Vec<ClusterError>,
+    /// There were more than `max`.
+    pub cut: bool,
+}
+
+#[derive(Deserialize)]
+struct Page<'a> {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMeta {
+    r#continue: Option<String>,
+}
+
+/// What people are told of a pod beyond what decides.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    metadata: ToldMeta,
+    spec: ToldSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ToldMeta {
+    annotations: Option<Annotations>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    dag_id: Option<String>,
+    task_id: Option<String>,
+    run_id: Option<String>,
+    map_index: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ToldSpec {
+    node_name: String,
+}
+
+impl Annotations {
+    fn task(self) -> Option<TaskKey> {
+        let map_index = self.map_index.map_or(Some(-1), |text| text.parse().ok())?;
+        Some(TaskKey { dag_id: self.dag_id?, task_id: self.task_id?, run_id: self.run_id?, map_index })
+    }
+}
+
+impl Cluster {
+    /// Lists pods, at most `max`. A namespace that cannot be listed is a fault of the answer, not of the call.
+    pub async fn list(&self, namespaces: &Namespaces, of: &Selection<'_>, max: usize) -> Listing {
+        let selector = match of {
+            Selection::Installation(id) => format!("{LABEL_INSTALLATION}%3D{}", id.short()),
+            Selection::Launches(ids) => {
+                let ids: Vec<&str> = ids.iter().map(LaunchId::as_str).collect();
+                format!("{LABEL_LAUNCH}%20in%20({})", ids.join("%2C"))
+            }
+        };
+        let mut listing = Listing::default();
+        let places: Vec<Option<&str>> = match namespaces {
+            Namespaces::All => vec![None],
+            Namespaces::Only(names) => names.iter().map(|name| Some(name.as_str())).collect(),
+        };
+        for place in places {
+            if let Err(fault) = self.list_in(place, &selector, max, &mut listing).await {
+                listing.faults.push(fault);
+            }
+        }
+        listing
+    }
+
+    async fn list_in(
+        &self,
+        namespace: Option<&str>,
+        selector: &str,
+        max: usize,
+        listing: &mut Listing,
+    ) -> Result<(), ClusterError> {
+        let place = namespace.map_or_else(|| "all namespaces".into(), |n| format!("namespace {n}"));
+        let name = format!("list pods of {place}");
+        let path = match namespace {
+            None => "/api/v1/pods".to_owned(),
+            Some(n) if is_path_segment(n) => format!("/api/v1/namespaces/{n}/pods"),
+            Some(_) => {
+                return Err(ClusterError::Setting { what: place, why: "is no name of a namespace".into() });
+            }
+        };
+        let mut token = String::new();
+        loop {
+            let path =
+                format!("{path}?labelSelector={selector}&limit={}{token}", self.inner.config.page_size);
+            let call =
+                Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, name.clone()) };
+            let answer = self.read(call, self.inner.config.request_timeout).await?;
+            let page: Page<'_> = serde_json::from_slice(&answer.body)
+                .map_err(|error| self.unreadable(name.clone(), error.to_string()))?;
+            for item in page.items.into_iter().flatten() {
+                if listing.pods.len() >= max {
+                    listing.cut = true;
+                    return Ok(());
+                }
+                listing.add(item.get());
+            }
+            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
+            match page.metadata.r#continue.filter(|next| !next.is_empty()) {
+                Some(next) => token = format!("&continue={}", next.replace('=', "%3D").replace('+', "%2B")),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What a create of this pod would be answered now: through admission and quota, and nothing is stored. The name is
+    /// one that nobody has, so that a pod which exists already does not stand in the way.
+    pub async fn try_create(&self, pod: &Value, launch: &LaunchId, limit: Duration) -> Trial {
+        let mut pod = pod.clone();
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+        if !is_path_segment(&namespace) {
+            return Trial::Refused(format!("`{namespace}` is no name of a namespace"));
+        }
+        pod["metadata"]["name"] = format!("windlass-try-{launch}").into();
+        let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+        let call = Call {
+            body: Some(pod.to_string().into_bytes()),
+            ..Call::plain(
+                Verb::Review,
+                Method::POST,
+                path,
+                format!("dry-run create in namespace {namespace}"),
+            )
+        };
+        let answer = match self.call(call, limit).await {
+            Ok(answer) => answer,
+            Err(error) => return Trial::Unknown(error.line()),
+        };
+        match classify_create(answer.status, answer.retry_after_ms, &answer.body, launch, Attempt::FIRST) {
+            CreateVerdict::Created(_) | CreateVerdict::Exists => Trial::Admitted,
+            CreateVerdict::Answer(answer) => match answer {
+                CreateAnswer::Created(_) | CreateAnswer::Adopted(_) | CreateAnswer::NameTaken { .. } => {
+                    Trial::Admitted
+                }
+                CreateAnswer::QuotaFull { message } => Trial::Quota(message),
+                CreateAnswer::Refused { message, .. } => Trial::Refused(message),
+                CreateAnswer::TooManyRequests { .. } => {
+                    Trial::Unknown("the API server sheds load (429)".into())
+                }
+                CreateAnswer::Unknown { error } => Trial::Unknown(error),
+            },
+        }
+    }
+}
+
+impl Listing {
+    fn add(&mut self, json: &str) {
+        let pod: LeanPod = match serde_json::from_str(json) {
+            Ok(pod) => pod,
+            Err(error) => {
+                let at = LeanPod::default().pod();
+                self.broken.push((at, format!("it cannot be read: {error}")));
+                return;
+            }
+        };
+        let at = pod.pod();
+        match pod.view() {
+            Ok(view) => {
+                let told: Told = serde_json::from_str(json).unwrap_or_default();
+                let task = told.metadata.annotations.and_then(Annotations::task);
+                self.pods.push(ListedPod { view, node: told.spec.node_name, task });
+            }
+            Err(error) => self.broken.push((at, error.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_pod_tells_its_task_and_node_and_a_broken_one_why() {
+        let launch = "a".repeat(26);
+        let mut listing = Listing::default();
+        listing.add(&format!(
+            r#"{{"metadata":{{"name":"p","namespace":"etl","uid":"u","resourceVersion":"7",
+                "labels":{{"windlass.dev/launch":"{launch}","windlass.dev/attempt":"1"}},
+                "annotations":{{"dag_id":"d","task_id":"t","run_id":"r","map_index":"3","other":"x"}}}},
+                "spec":{{"nodeName":"node-1","containers":[{{"name":"base"}}]}},"status":{{"phase":"Running"}}}}"#
+        ));
+        let pod = &listing.pods[0];
+        assert_eq!((pod.node.as_str(), pod.view.resource_version.as_str()), ("node-1", "7"));
+        let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: 3 };
+        assert_eq!(pod.task, Some(key));
+        listing.add(
+            r#"{"metadata":{"name":"q","namespace":"etl","uid":"u","labels":{"windlass.dev/launch":"x"}}}"#,
+        );
+        let (at, why) = &listing.broken[0];
+        assert_eq!(at.to_string(), "etl/q");
+        assert_eq!(why, "pod `etl/q`: label `windlass.dev/launch` is `x`");
+    }
+}

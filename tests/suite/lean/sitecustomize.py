@@ -2,6 +2,9 @@
 
 Python imports this module at its start when its folder is on PYTHONPATH. The suite puts it there for worker pods: they
 behave as an image without `kubernetes`, and hundreds of them fit on two cores.
+
+In a pod of the executor Airflow imports the client before each body, to keep the pod's YAML for a page that its UI shows
+for the executor named KubernetesExecutor alone. The variable that asks for it is taken away here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Worker images often have no Kubernetes client, and importing it takes longer than everything else a worker does.
 
 Python imports this module at its start when its folder is on PYTHONPATH. The suite puts it there for worker pods: they
-behave as an image without `kubernetes`, and hundreds of them fit on two cores.
+behave as an image without `kubernetes`, and hundreds of them fit on two cores. Tasks with a pod_override keep it.
 
 In a pod of the executor Airflow imports the client before each body, to keep the pod's YAML for a page that its UI shows
 for the executor named KubernetesExecutor alone. The variable that asks for it is taken away here.
@@ -25,4 +25,6 @@ class Absent:
 
 
 os.environ.pop("AIRFLOW_IS_K8S_EXECUTOR_POD", None)
-sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]
+# A worker whose task has a pod_override reads it back from its row, and needs the client for that.
+if "SUITE_OVERRIDE" not in os.environ:
+    sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]

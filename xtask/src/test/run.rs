@@ -62,9 +62,7 @@ fn seeds(verbose: bool) -> Result<Counts> {
 fn plugin(filter: &str, verbose: bool) -> Result<Counts> {
     let venv = windlass_lab_prepare::venv()?;
     let mut pytest = Command::new(venv.program("python"));
-    pytest
-        .args(["-m", "pytest", "-q", "-rs", "tests"])
-        .current_dir(workspace().join("scheduler-bridge/python"));
+    pytest.args(["-m", "pytest", "-rs", "tests"]).current_dir(workspace().join("scheduler-bridge/python"));
     if !filter.is_empty() {
         pytest.args(["-k", filter]);
     }

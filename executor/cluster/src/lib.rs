@@ -12,8 +12,8 @@
 //! - **No secret in errors, logs or `Debug`.**
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
-//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once) -> `preflight` (may we?). `lean` decodes pods, `status` decodes
-//! refusals, `error` says what went wrong.
+//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once) -> `preflight` (may we?). `page` is one
+//! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
 
 mod config;
 mod connect;
@@ -22,6 +22,7 @@ mod error;
 mod lean;
 mod list;
 mod observe;
+mod page;
 mod pods;
 mod preflight;
 mod status;

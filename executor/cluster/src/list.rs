@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use windlass_core::cluster::CreateAnswer;
 use windlass_core::doctor::{ListedPod, Trial};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef, TaskKey};
@@ -17,10 +16,8 @@ use crate::create::{CreateVerdict, classify_create, is_path_segment};
 use crate::error::ClusterError;
 use crate::lean::LeanPod;
 use crate::observe::Verb;
+use crate::page::{Page, Place};
 use crate::transport::{Call, Cluster};
-
-/// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
-const PAGE_MAX: usize = 256 << 20;
 
 /// Which pods.
 #[derive(Clone, Debug)]
@@ -42,19 +39,6 @@ pub struct Listing {
     pub faults: Vec<ClusterError>,
     /// There were more than `max`.
     pub cut: bool,
-}
-
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(default)]
-    metadata: PageMeta,
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMeta {
-    r#continue: Option<String>,
 }
 
 /// What people are told of a pod beyond what decides.
@@ -123,34 +107,24 @@ impl Cluster {
         max: usize,
         listing: &mut Listing,
     ) -> Result<(), ClusterError> {
-        let place = namespace.map_or_else(|| "all namespaces".into(), |n| format!("namespace {n}"));
-        let name = format!("list pods of {place}");
-        let path = match namespace {
-            None => "/api/v1/pods".to_owned(),
-            Some(n) if is_path_segment(n) => format!("/api/v1/namespaces/{n}/pods"),
-            Some(_) => {
-                return Err(ClusterError::Setting { what: place, why: "is no name of a namespace".into() });
-            }
-        };
-        let mut token = String::new();
+        let place = Place::of(namespace);
+        if namespace.is_some_and(|name| !is_path_segment(name)) {
+            return Err(ClusterError::Setting { what: place.name, why: "is no name of a namespace".into() });
+        }
+        let mut token: Option<String> = None;
         loop {
-            let path =
-                format!("{path}?labelSelector={selector}&limit={}{token}", self.inner.config.page_size);
-            let call =
-                Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, name.clone()) };
-            let answer = self.read(call, self.inner.config.request_timeout).await?;
-            let page: Page<'_> = serde_json::from_slice(&answer.body)
-                .map_err(|error| self.unreadable(name.clone(), error.to_string()))?;
-            for item in page.items.into_iter().flatten() {
+            let answer = self.read_page(&place, selector, token.as_deref()).await?;
+            let page = Page::decode(&answer.body)
+                .map_err(|error| self.unreadable(place.list_call(), error.to_string()))?;
+            for item in page.items() {
                 if listing.pods.len() >= max {
                     listing.cut = true;
                     return Ok(());
                 }
                 listing.add(item.get());
             }
-            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
-            match page.metadata.r#continue.filter(|next| !next.is_empty()) {
-                Some(next) => token = format!("&continue={}", next.replace('=', "%3D").replace('+', "%2B")),
+            match page.next() {
+                Some(next) => token = Some(next.to_owned()),
                 None => return Ok(()),
             }
         }

@@ -7,8 +7,6 @@ use futures::{Stream, StreamExt, stream};
 use http::Method;
 use http_body_util::BodyExt;
 use kube::client::Body;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 use tokio::time::{sleep, timeout};
 use windlass_core::ids::{PodRef, PodUid};
 use windlass_core::pod_view::PodView;
@@ -17,6 +15,7 @@ use super::lines::{Line, Lines, TooLong};
 use crate::error::{ClusterError, causes};
 use crate::lean::LeanPod;
 use crate::observe::Verb;
+use crate::page::{Page, Place};
 use crate::transport::{Call, Cluster};
 
 /// First and longest pause after failures in a row, doubled between.
@@ -24,8 +23,6 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(10);
 /// Past the server's own end of a watch, before its silence is taken for a dead connection.
 const SILENCE_MARGIN: Duration = Duration::from_secs(5);
-/// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
-const PAGE_MAX: usize = 256 << 20;
 /// Streamed lists that end early in a row (a busy API server cuts slow watchers), before pages are used instead.
 const TORN_LISTS_MAX: u32 = 2;
 
@@ -60,9 +57,7 @@ struct Reading {
 
 pub(super) struct NamespaceWatch {
     cluster: Cluster,
-    path: String,
-    /// For messages.
-    place: String,
+    place: Place,
     selector: String,
     state: State,
     ready: VecDeque<Step>,
@@ -73,29 +68,11 @@ pub(super) struct NamespaceWatch {
     begun: bool,
 }
 
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(default)]
-    metadata: PageMeta,
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PageMeta {
-    resource_version: String,
-    r#continue: Option<String>,
-}
-
 impl NamespaceWatch {
     pub(super) fn new(cluster: Cluster, namespace: Option<&str>, selector: &str) -> Self {
-        let path =
-            namespace.map_or_else(|| "/api/v1/pods".into(), |n| format!("/api/v1/namespaces/{n}/pods"));
         Self {
             cluster,
-            path,
-            place: namespace.map_or_else(|| "all namespaces".into(), |n| format!("namespace {n}")),
+            place: Place::of(namespace),
             selector: selector.to_owned(),
             state: State::Begin,
             ready: VecDeque::new(),
@@ -154,17 +131,7 @@ impl NamespaceWatch {
 
     async fn page(&mut self, token: Option<String>, mut uids: Vec<PodUid>) {
         self.wait().await;
-        let mut path = format!(
-            "{}?labelSelector={}&limit={}",
-            self.path, self.selector, self.cluster.inner.config.page_size
-        );
-        if let Some(token) = &token {
-            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
-            path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));
-        }
-        let name = format!("list pods of {}", self.place);
-        let call = Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, name.clone()) };
-        let answer = match self.cluster.read(call, self.cluster.inner.config.request_timeout).await {
+        let answer = match self.cluster.read_page(&self.place, &self.selector, token.as_deref()).await {
             Ok(answer) => answer,
             // The list's snapshot was compacted away: a new list begins, the uids of the old one are void.
             Err(error) if error.status() == Some(410) => return self.relist(error),
@@ -174,12 +141,12 @@ impl NamespaceWatch {
                 return;
             }
         };
-        let page: Page<'_> = match serde_json::from_slice(&answer.body) {
+        let page = match Page::decode(&answer.body) {
             Ok(page) => page,
-            Err(error) => return self.fail(self.cluster.unreadable(name, error.to_string())),
+            Err(error) => return self.fail(self.unreadable_list(error.to_string())),
         };
         self.pause = None;
-        for item in page.items.into_iter().flatten() {
+        for item in page.items() {
             let pod = match serde_json::from_str(item.get()) {
                 Ok(pod) => pod,
                 Err(error) => {
@@ -192,16 +159,25 @@ impl NamespaceWatch {
                 self.ready.push_back(Step::Seen(view));
             }
         }
-        match page.metadata.r#continue.filter(|token| !token.is_empty()) {
-            Some(token) => self.state = State::Paging { token: Some(token), uids },
-            None if page.metadata.resource_version.is_empty() => {
-                self.fail(self.cluster.unreadable(name, "the list has no resourceVersion".into()));
+        match page.next() {
+            Some(token) => self.state = State::Paging { token: Some(token.to_owned()), uids },
+            None if page.resource_version().is_empty() => {
+                self.fail(self.unreadable_list("the list has no resourceVersion".into()));
             }
             None => {
                 self.ready.push_back(Step::Listed(uids));
-                self.state = State::Resume { version: page.metadata.resource_version };
+                self.state = State::Resume { version: page.resource_version().to_owned() };
             }
         }
+    }
+
+    /// What the watch is called in errors.
+    fn watch_call(&self) -> String {
+        format!("watch pods of {}", self.place.name)
+    }
+
+    fn unreadable_list(&self, why: String) -> ClusterError {
+        self.cluster.unreadable(self.place.list_call(), why)
     }
 
     async fn resume(&mut self, version: String) {
@@ -220,9 +196,9 @@ impl NamespaceWatch {
         let seconds = self.cluster.inner.config.watch_timeout.as_secs();
         let path = format!(
             "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&labelSelector={}{query}",
-            self.path, self.selector
+            self.place.path, self.selector
         );
-        let call = Call::plain(Verb::Watch, Method::GET, path, format!("watch pods of {}", self.place));
+        let call = Call::plain(Verb::Watch, Method::GET, path, self.watch_call());
         let response = self.cluster.open(call).await?;
         Ok(Box::new(Reading { body: response.into_body(), lines: Lines::default() }))
     }
@@ -234,20 +210,25 @@ impl NamespaceWatch {
         }
         let silence = self.cluster.inner.config.watch_timeout + SILENCE_MARGIN;
         let came = timeout(silence, stream.body.frame()).await;
-        let name = || format!("watch pods of {}", self.place);
         let url = || self.cluster.url().to_owned();
         let error = match came {
             // The server's own end, by its time-out or because it cut us off as slow: nothing is lost.
             Ok(None) => return self.ended(version, list),
             Ok(Some(Ok(frame))) => match frame.data_ref().map(|data| stream.lines.push(data)) {
-                Some(Err(TooLong)) => self.cluster.unreadable(name(), "a line is longer than any pod".into()),
+                Some(Err(TooLong)) => {
+                    self.cluster.unreadable(self.watch_call(), "a line is longer than any pod".into())
+                }
                 Some(Ok(())) | None => {
                     self.state = State::Open { stream, version, list };
                     return;
                 }
             },
-            Ok(Some(Err(error))) => ClusterError::Cut { url: url(), call: name(), cause: causes(&error) },
-            Err(_) => ClusterError::TimedOut { url: url(), call: name(), after_ms: silence.as_millis() },
+            Ok(Some(Err(error))) => {
+                ClusterError::Cut { url: url(), call: self.watch_call(), cause: causes(&error) }
+            }
+            Err(_) => {
+                ClusterError::TimedOut { url: url(), call: self.watch_call(), after_ms: silence.as_millis() }
+            }
         };
         self.torn_lists += u32::from(list.is_some());
         self.fail(error);
@@ -291,7 +272,7 @@ impl NamespaceWatch {
             Ok(Line::Error { status, message }) => {
                 let error = ClusterError::Answered {
                     url: self.cluster.url().to_owned(),
-                    call: format!("watch pods of {}", self.place),
+                    call: self.watch_call(),
                     status,
                     message,
                     retry_after_ms: None,
@@ -304,7 +285,7 @@ impl NamespaceWatch {
             }
             Err(error) => {
                 let why = format!("a line is no watch event: {error}");
-                self.fail(self.cluster.unreadable(format!("watch pods of {}", self.place), why));
+                self.fail(self.cluster.unreadable(self.watch_call(), why));
                 return self.go_on_from(version, list);
             }
         }

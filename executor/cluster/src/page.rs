@@ -1,0 +1,91 @@
+//! Where pods are listed, and one page of such a list.
+
+use http::Method;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::ClusterError;
+use crate::observe::Verb;
+use crate::transport::{Answer, Call, Cluster};
+
+/// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
+const PAGE_MAX: usize = 256 << 20;
+
+/// One namespace, or all of them.
+pub(crate) struct Place {
+    /// Of the collection of pods.
+    pub(crate) path: String,
+    /// For messages: `namespace etl`, `all namespaces`.
+    pub(crate) name: String,
+}
+
+/// What decides of a page; the pods as they came.
+#[derive(Deserialize)]
+pub(crate) struct Page<'a> {
+    #[serde(default)]
+    metadata: PageMeta,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct PageMeta {
+    resource_version: String,
+    r#continue: Option<String>,
+}
+
+impl Place {
+    /// `None`: all namespaces.
+    pub(crate) fn of(namespace: Option<&str>) -> Self {
+        match namespace {
+            None => Self { path: "/api/v1/pods".into(), name: "all namespaces".into() },
+            Some(n) => Self { path: format!("/api/v1/namespaces/{n}/pods"), name: format!("namespace {n}") },
+        }
+    }
+
+    /// What a list of it is called in errors.
+    pub(crate) fn list_call(&self) -> String {
+        format!("list pods of {}", self.name)
+    }
+}
+
+impl<'a> Page<'a> {
+    pub(crate) fn decode(body: &'a [u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
+    pub(crate) fn items(&self) -> impl Iterator<Item = &'a RawValue> {
+        self.items.iter().flatten().copied()
+    }
+
+    /// Token of the next page; `None`: this is the last one.
+    pub(crate) fn next(&self) -> Option<&str> {
+        self.metadata.r#continue.as_deref().filter(|token| !token.is_empty())
+    }
+
+    /// Of the list. Empty: the server did not say.
+    pub(crate) fn resource_version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+impl Cluster {
+    /// Reads the first page of a list, or the one of `token`. Without a resourceVersion: as new as etcd.
+    pub(crate) async fn read_page(
+        &self,
+        place: &Place,
+        selector: &str,
+        token: Option<&str>,
+    ) -> Result<Answer, ClusterError> {
+        let mut path =
+            format!("{}?labelSelector={selector}&limit={}", place.path, self.inner.config.page_size);
+        if let Some(token) = token {
+            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
+            path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));
+        }
+        let call =
+            Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, place.list_call()) };
+        self.read(call, self.inner.config.request_timeout).await
+    }
+}

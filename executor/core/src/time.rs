@@ -43,10 +43,12 @@ impl UtcMicros {
     }
 }
 
+/// RFC 3339 to the microsecond, or cut to as many digits as the precision says: `{time:.3}` to the millisecond.
 impl fmt::Display for UtcMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = f.precision().unwrap_or(6);
         match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(time) => write!(f, "{time:.6}"),
+            Ok(time) => write!(f, "{time:.digits$}"),
             Err(_) => write!(f, "{} us", self.0),
         }
     }
@@ -61,5 +63,7 @@ mod tests {
         let time = UtcMicros::parse("2026-11-24T02:40:17.123456Z").unwrap();
         assert_eq!(time.to_string(), "2026-11-24T02:40:17.123456Z");
         assert_eq!(UtcMicros::parse("yesterday"), None);
+        let late = UtcMicros::parse("2026-11-24T02:40:17.999999Z").unwrap();
+        assert_eq!(format!("{late:.3} {late:.0}"), "2026-11-24T02:40:17.999Z 2026-11-24T02:40:17Z");
     }
 }

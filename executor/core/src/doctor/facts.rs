@@ -219,6 +219,17 @@ pub struct ClusterFacts {
     pub tasks: BTreeMap<TaskKey, TaskFacts>,
 }
 
+impl ClusterFacts {
+    /// Its pods by the launch that they name.
+    pub(super) fn by_launch(&self) -> BTreeMap<&LaunchId, Vec<&ListedPod>> {
+        let mut pods: BTreeMap<&LaunchId, Vec<&ListedPod>> = BTreeMap::new();
+        for pod in &self.pods {
+            pods.entry(&pod.view.launch).or_default().push(pod);
+        }
+        pods
+    }
+}
+
 /// One look at everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {

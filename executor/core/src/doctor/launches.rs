@@ -1,11 +1,10 @@
 //! Launches that are not done, beside their task instance and their pod.
 
 use super::code::Code;
-use super::facts::{Facts, LaunchFacts, ListedPod, OpenLaunch, TaskFacts};
+use super::facts::{ClusterFacts, Facts, LaunchFacts, ListedPod, OpenLaunch, TaskFacts};
 use super::finding::Finding;
 use super::repair::Repair;
 use super::setup::over;
-use super::tasks::second;
 use super::words::span;
 use crate::launch::{PodStanding, classify};
 use crate::store::StoredStage;
@@ -26,16 +25,18 @@ pub(super) enum Seen<'a> {
     Ended(&'a ListedPod),
 }
 
-/// Finds the pod by launch and attempt; one of another uid than stored is another pod.
-pub(super) fn seen<'a>(facts: &'a Facts, launch: &LaunchFacts) -> Seen<'a> {
+/// Finds the pod among those of the launch, by attempt; one of another uid than stored is another pod.
+pub(super) fn seen<'a>(
+    facts: &Facts,
+    launch: &LaunchFacts,
+    mut pods: impl Iterator<Item = &'a ListedPod>,
+) -> Seen<'a> {
     let Some(cluster) = &facts.cluster else { return Seen::Unknown };
     let row = &launch.row;
     let its = |pod: &&ListedPod| {
-        pod.view.launch == row.launch
-            && pod.view.attempt == row.attempt
-            && row.uid.as_ref().is_none_or(|uid| *uid == pod.view.uid)
+        pod.view.attempt == row.attempt && row.uid.as_ref().is_none_or(|uid| *uid == pod.view.uid)
     };
-    match cluster.pods.iter().find(its) {
+    match pods.find(its) {
         None if cluster.complete => Seen::Absent,
         None => Seen::Unknown,
         Some(pod) => match classify(&pod.view, &facts.limits.policy) {
@@ -49,6 +50,7 @@ pub(super) fn seen<'a>(facts: &'a Facts, launch: &LaunchFacts) -> Seen<'a> {
 
 pub(super) fn open(facts: &Facts, found: &mut Vec<Finding>) {
     let term = &facts.database.term;
+    let pods = facts.cluster.as_ref().map(ClusterFacts::by_launch).unwrap_or_default();
     for open in &facts.database.open {
         let (launch, now) = (&open.launch, facts.database.now);
         let row = &launch.row;
@@ -61,10 +63,11 @@ pub(super) fn open(facts: &Facts, found: &mut Vec<Finding>) {
             let what = format!("its pod is {}, and that namespace is not watched", row.pod);
             found.push(Finding::new(Code::NamespaceNotWatched, &row.queueing, what));
         }
+        let pod = seen(facts, launch, pods.get(&row.launch).into_iter().flatten().copied());
         if row.outcome.is_none() {
-            found.extend(undecided(facts, open));
+            found.extend(undecided(facts, open, &pod));
         } else {
-            found.extend(not_closed_in_time(facts, launch));
+            found.extend(not_closed_in_time(facts, launch, &pod));
             if launch.delivered_at.is_none() {
                 found.extend(undelivered(facts, open));
             }
@@ -73,7 +76,7 @@ pub(super) fn open(facts: &Facts, found: &mut Vec<Finding>) {
 }
 
 /// Without an outcome: the one finding that says most.
-fn undecided(facts: &Facts, open: &OpenLaunch) -> Option<Finding> {
+fn undecided(facts: &Facts, open: &OpenLaunch, pod: &Seen<'_>) -> Option<Finding> {
     let (launch, now) = (&open.launch, facts.database.now);
     let queueing = &launch.row.queueing;
     let withdrawn = launch.withdrawn_at.map(|at| now.ms_since(at));
@@ -83,12 +86,11 @@ fn undecided(facts: &Facts, open: &OpenLaunch) -> Option<Finding> {
         let what = format!("taken back {} ago, still `{}`", span(since), launch.row.stage.as_str());
         return Some(Finding::new(Code::WithdrawnNotSettled, queueing, what));
     }
-    let pod = seen(facts, launch);
     let live = open.task.as_ref().filter(|task| task.is_of(queueing) && task.is_live());
     match live {
-        None => taken_back(open, &pod),
-        Some(task) if task.state == TaskState::Queued => queued(facts, launch, task, &pod),
-        Some(task) => running(facts, launch, task, &pod),
+        None => taken_back(open, pod),
+        Some(task) if task.state == TaskState::Queued => queued(facts, launch, task, pod),
+        Some(task) => running(facts, launch, task, pod),
     }
 }
 
@@ -144,7 +146,7 @@ fn queued(facts: &Facts, launch: &LaunchFacts, task: &TaskFacts, pod: &Seen<'_>)
             let what = format!("pod {} has run for {} and the task is still queued", row.pod, span(since));
             return finding(Code::WorkerSlowStart, what);
         }
-        (_, Seen::Waiting(_) | Seen::Unknown) | (_, Seen::Absent) => {}
+        (_, Seen::Waiting(_) | Seen::Unknown | Seen::Absent) => {}
     }
     if let Some(near) = near_timeout(facts, launch, task, pod) {
         return Some(near);
@@ -176,14 +178,14 @@ fn near_timeout(facts: &Facts, launch: &LaunchFacts, task: &TaskFacts, pod: &See
             format!("pod {} is not known to run", launch.row.pod)
         }
     };
-    let at = second(queued_at.plus_ms(timeout));
+    let at = queued_at.plus_ms(timeout);
     let next = if launch.row.stage == StoredStage::Claimed {
         format!(
-            "from {at} (UTC) on Airflow would queue it again; the plugin holds it for at most [windlass] hold_limit_seconds"
+            "from {at:.0} (UTC) on Airflow would queue it again; the plugin holds it for at most [windlass] hold_limit_seconds"
         )
     } else {
         format!(
-            "from {at} (UTC) on Airflow queues it again (its next check, every 120 s); the third time it fails without a retry"
+            "from {at:.0} (UTC) on Airflow queues it again (its next check, every 120 s); the third time it fails without a retry"
         )
     };
     let what = format!("queued for {}: {why}", span(waits));
@@ -208,12 +210,12 @@ fn running(facts: &Facts, launch: &LaunchFacts, task: &TaskFacts, pod: &Seen<'_>
 }
 
 /// The outcome is there; the pod may still run, else the launch should be closed.
-fn not_closed_in_time(facts: &Facts, launch: &LaunchFacts) -> Option<Finding> {
+fn not_closed_in_time(facts: &Facts, launch: &LaunchFacts, pod: &Seen<'_>) -> Option<Finding> {
     let since = launch.settled_at.map(|at| facts.database.now.ms_since(at))?;
     if launch.row.stage != StoredStage::Settled || !over(since, facts.limits.undelivered_ms) {
         return None;
     }
-    let pod = match seen(facts, launch) {
+    let pod = match pod {
         Seen::Absent => "its pod is gone".to_owned(),
         Seen::Ended(pod) => format!("pod {} has ended", pod.view.pod),
         Seen::Unknown | Seen::Waiting(_) | Seen::Started => return None,

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::facts::{DatabaseFacts, Facts, LaunchFacts, Limits, Scheduler, TaskFacts, Term};
-use crate::ids::{InstallationId, TaskKey};
+use super::facts::{DatabaseFacts, Facts, LaunchFacts, Limits, ListedPod, Scheduler, TaskFacts, Term};
+use crate::ids::{InstallationId, LaunchId, TaskKey};
 use crate::time::UtcMicros;
 
 /// What is known of one task key.
@@ -122,6 +122,12 @@ impl Story {
     pub fn current(&self) -> Option<&LaunchFacts> {
         let task = self.task.as_ref()?;
         self.launches.iter().find(|launch| task.is_of(&launch.row.queueing))
+    }
+
+    /// The pods of one of its launches.
+    pub fn pods_of<'a>(&'a self, launch: &'a LaunchId) -> impl Iterator<Item = &'a ListedPod> {
+        let pods = self.facts.cluster.iter().flat_map(|cluster| &cluster.pods);
+        pods.filter(move |pod| pod.view.launch == *launch)
     }
 
     pub(super) fn term(&self) -> &Term {

@@ -84,10 +84,9 @@ pub(super) fn end_of_dead(facts: &Facts, task: &TaskFacts, launch: Option<&Launc
     let beat = task.worker.as_ref().and_then(|job| job.heartbeat);
     let zombie = match beat {
         _ if restarting => "Airflow's zombie detection does not look at `restarting`".to_owned(),
-        Some(at) => format!(
-            "Airflow's zombie detection fails it at {} (UTC)",
-            second(at.plus_ms(facts.limits.zombie_ms))
-        ),
+        Some(at) => {
+            format!("Airflow's zombie detection fails it at {:.0} (UTC)", at.plus_ms(facts.limits.zombie_ms))
+        }
         None => "Airflow's zombie detection fails it within its next passes".to_owned(),
     };
     let outcome = launch.and_then(|launch| launch.row.outcome.as_ref());
@@ -109,10 +108,4 @@ pub(super) fn end_of_dead(facts: &Facts, task: &TaskFacts, launch: Option<&Launc
         ),
         (None, _) => zombie,
     }
-}
-
-/// To the second, as `2026-11-24T02:45:17Z`.
-pub(super) fn second(at: crate::time::UtcMicros) -> String {
-    let text = at.to_string();
-    text.split_once('.').map_or_else(|| text.clone(), |(whole, _)| format!("{whole}Z"))
 }

@@ -3,7 +3,7 @@
 use super::facts::{LaunchFacts, ListedPod, TaskFacts};
 use super::launches::{Seen, seen, who_delivers};
 use super::story::{Story, Trial, Waits, Why};
-use super::tasks::{end_of_dead, second};
+use super::tasks::end_of_dead;
 use super::whose::{Whose, whose};
 use super::words::{count, span, span_of};
 use crate::launch::{PodStanding, classify};
@@ -127,7 +127,7 @@ fn undecided(story: &Story, task: &TaskFacts, launch: &LaunchFacts) -> Why {
         );
     }
     let bound = bounds(story, task, launch);
-    match seen(&story.facts, launch) {
+    match seen(&story.facts, launch, story.pods_of(&row.launch)) {
         Seen::Waiting(why) => {
             let why = why.unwrap_or_else(|| "its containers have not started".into());
             Why::new(Waits::PodPending, format!("pod {} has not started: {why}", row.pod), bound)
@@ -224,17 +224,17 @@ fn bounds(story: &Story, task: &TaskFacts, launch: &LaunchFacts) -> String {
     let limits = &story.facts.limits;
     let Some(queued_at) = task.queued_at else { return "Airflow has no time for it".into() };
     if let Some(created) = launch.created_at.filter(|_| limits.pending_ms > 0) {
-        let at = second(created.plus_ms(limits.pending_ms));
-        return format!("it fails with that reason at {at} (launch.pending-timeout-seconds)");
+        let at = created.plus_ms(limits.pending_ms);
+        return format!("it fails with that reason at {at:.0} (launch.pending-timeout-seconds)");
     }
-    let at = second(queued_at.plus_ms(limits.queued_timeout_ms));
+    let at = queued_at.plus_ms(limits.queued_timeout_ms);
     if launch.row.stage == StoredStage::Claimed {
         return format!(
-            "from {at} on (task_queued_timeout) the plugin holds it for at most [windlass] hold_limit_seconds more"
+            "from {at:.0} on (task_queued_timeout) the plugin holds it for at most [windlass] hold_limit_seconds more"
         );
     }
     format!(
-        "from {at} on (task_queued_timeout) Airflow queues it again, and fails it without a retry the third time"
+        "from {at:.0} on (task_queued_timeout) Airflow queues it again, and fails it without a retry the third time"
     )
 }
 

@@ -51,9 +51,8 @@ fn of_launch(story: &Story, launch: &LaunchFacts) -> Value {
     let row = &launch.row;
     let events: Vec<Value> =
         events(launch).into_iter().map(|(at, what)| json!({"at": time(at), "what": what})).collect();
-    let pods = story.facts.cluster.iter().flat_map(|cluster| &cluster.pods);
-    let pods: Vec<Value> = pods
-        .filter(|pod| pod.view.launch == row.launch)
+    let pods: Vec<Value> = story
+        .pods_of(&row.launch)
         .map(|pod| json!({"view": pod.view, "node": pod.node, "summary": of_pod(story, launch, pod)}))
         .collect();
     json!({

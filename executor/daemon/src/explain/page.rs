@@ -10,7 +10,7 @@ use windlass_core::time::UtcMicros;
 /// The whole page. `blind`: why the pods are not known.
 pub(super) fn text(story: &Story, why: &Why, blind: Option<&str>) -> String {
     let mut page = format!("{}\n", story.key);
-    line(&mut page, "now", &format!("{}, by the database's clock", at(story.facts.database.now)));
+    line(&mut page, "now", &format!("{:.3}, by the database's clock", story.facts.database.now));
     line(&mut page, "why", &why.what);
     line(&mut page, "goes on", &why.until);
     if let Some(task) = &story.task {
@@ -34,15 +34,6 @@ fn line(page: &mut String, name: &str, text: &str) {
     let _ = writeln!(page, "  {name:<12}{text}");
 }
 
-/// To the millisecond.
-pub(super) fn at(time: UtcMicros) -> String {
-    let text = time.to_string();
-    match text.split_once('.') {
-        Some((whole, parts)) => format!("{whole}.{}Z", &parts[..parts.len().min(3)]),
-        None => text,
-    }
-}
-
 fn ago(story: &Story, time: UtcMicros) -> String {
     format!("{} ago", span(story.facts.database.now.ms_since(time)))
 }
@@ -50,7 +41,7 @@ fn ago(story: &Story, time: UtcMicros) -> String {
 fn of_task(page: &mut String, story: &Story, task: &TaskFacts) {
     line(page, "state", &format!("{}, try {}", task.state.as_str(), task.try_number));
     match task.queued_at {
-        Some(time) => line(page, "queued", &format!("{} ({})", at(time), ago(story, time))),
+        Some(time) => line(page, "queued", &format!("{time:.3} ({})", ago(story, time))),
         None => line(page, "queued", "never, or taken back"),
     }
     let schedulers = &story.facts.database.schedulers;
@@ -74,7 +65,7 @@ fn of_task(page: &mut String, story: &Story, task: &TaskFacts) {
     };
     line(page, "executor", &format!("{executor}: {whose}"));
     if let Some(time) = story.handed_over {
-        line(page, "handed over", &format!("{} ({}), not taken yet", at(time), ago(story, time)));
+        line(page, "handed over", &format!("{time:.3} ({}), not taken yet", ago(story, time)));
     }
     line(page, "host", task.hostname.as_deref().unwrap_or("-"));
     line(page, "worker", &job(story, task.worker.as_ref()));
@@ -115,7 +106,7 @@ fn of_launch(page: &mut String, story: &Story, launch: &LaunchFacts, blind: Opti
     let mut before = None;
     for (time, what) in events(launch) {
         let step = before.map_or(String::new(), |before| format!("+{}", span(time.ms_since(before))));
-        let _ = writeln!(page, "    {} {step:>9}  {what}", at(time));
+        let _ = writeln!(page, "    {time:.3} {step:>9}  {what}");
         before = Some(time);
     }
     if let Some(lost) = &launch.lost {
@@ -129,9 +120,8 @@ fn of_launch(page: &mut String, story: &Story, launch: &LaunchFacts, blind: Opti
             line(page, "remedy", &format!("{} (docs/ERRORS.md#{reason})", reason.hint()));
         }
     }
-    let pods = story.facts.cluster.iter().flat_map(|cluster| &cluster.pods);
     let mut none = true;
-    for pod in pods.filter(|pod| pod.view.launch == row.launch) {
+    for pod in story.pods_of(&row.launch) {
         none = false;
         line(page, "pod now", &of_pod(story, launch, pod));
     }

@@ -1,6 +1,8 @@
 //! What must hold before the daemon works: a primary, an Airflow that is known, a schema of the right version, and every
 //! privilege that a later statement needs.
 
+use std::fmt;
+
 use sqlx::Row;
 use windlass_migrations::{newest, postgres};
 
@@ -22,6 +24,20 @@ pub struct Checked {
     pub postgres_version: String,
     /// The role that we are.
     pub role: String,
+}
+
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Airflow {} (schema {}) on PostgreSQL {}, as role `{}`; own schema {}",
+            self.airflow_releases,
+            self.airflow_revision,
+            self.postgres_version,
+            self.role,
+            self.schema_version
+        )
+    }
 }
 
 /// From the catalogue, which everybody may read, whatever the grants. $1: Airflow's schema, empty: by search_path.

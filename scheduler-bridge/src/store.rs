@@ -29,6 +29,14 @@ pub struct StoreSettings {
     pub worker_heartbeat: Duration,
 }
 
+impl StoreSettings {
+    /// A worker that has not been heard of for so long is dead: two heartbeats and a bit. Airflow's own grace factor for
+    /// jobs is 2.1 (`health_check_threshold` in jobs/job.py).
+    pub fn worker_dead_after(&self) -> Duration {
+        self.worker_heartbeat * 21 / 10
+    }
+}
+
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {

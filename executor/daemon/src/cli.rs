@@ -249,8 +249,8 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             let config = load()?;
             logging::start(&config.own.log)?;
             // A connection string that is none does not mend itself; everything else is waited for.
-            config.database()?;
-            let ended = block_on(run::run(config, &Environment::of_process()))?;
+            let database = config.database()?;
+            let ended = block_on(run::run(config, database, &Environment::of_process()))?;
             ended.map_err(|error| Failure::other(format!("{error:#}")))
         }
         Command::Migrate(of) => {

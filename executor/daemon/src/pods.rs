@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use windlass_core::ids::{Attempt, LaunchId};
+use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::outcome::Reason;
-use windlass_core::pod::{self, PodSettings, Template};
+use windlass_core::pod::{self, PodSettings, Template, worker_command};
 use windlass_core::task::{ExecutorConfig, TaskSpec};
+use windlass_core::time::UtcMicros;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -44,6 +45,20 @@ struct Cached {
 /// None: there is no such file.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
+/// A task instance that is nowhere queued, as plain as can be: first try, everything else as Airflow has it unset.
+pub fn imaginary(key: TaskKey) -> TaskSpec {
+    TaskSpec {
+        command: worker_command(&key, None),
+        queueing: Queueing { key, try_number: 1, queued_at: UtcMicros(0) },
+        queue: "default".into(),
+        pool: "default_pool".into(),
+        priority_weight: 1,
+        scheduler_job_id: 1,
+        airflow_version: "2.11.2".into(),
+        executor_config: Ok(ExecutorConfig::default()),
+    }
+}
+
 impl Renderer {
     /// For the daemon: a template that cannot be used any more is logged and counted.
     pub fn new(settings: PodSettings, config: &Config, metrics: Arc<Metrics>) -> Self {
@@ -55,6 +70,12 @@ impl Renderer {
             );
         };
         Self::with(settings, config.kubernetes.pod_template_file.clone(), Box::new(on_fault))
+    }
+
+    /// For a command that renders once: a template that cannot be used is the answer's to tell.
+    pub fn for_once(config: &Config, installation: InstallationId) -> Self {
+        let template = config.kubernetes.pod_template_file.clone();
+        Self::with(config.pod_settings(installation), template, Box::new(|_, _| {}))
     }
 
     /// `template`: `[kubernetes_executor] pod_template_file`.
@@ -185,9 +206,7 @@ mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use windlass_core::ids::{InstallationId, Queueing, TaskKey};
-    use windlass_core::pod::{WatchedNamespaces, worker_command};
-    use windlass_core::time::UtcMicros;
+    use windlass_core::pod::WatchedNamespaces;
 
     use super::*;
 
@@ -203,16 +222,7 @@ mod tests {
 
     fn spec(config: ExecutorConfig) -> TaskSpec {
         let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: -1 };
-        TaskSpec {
-            command: worker_command(&key, None),
-            queueing: Queueing { key, try_number: 1, queued_at: UtcMicros(0) },
-            queue: "default".into(),
-            pool: "default_pool".into(),
-            priority_weight: 1,
-            scheduler_job_id: 1,
-            airflow_version: "2.11.2".into(),
-            executor_config: Ok(config),
-        }
+        TaskSpec { executor_config: Ok(config), ..imaginary(key) }
     }
 
     fn image(renderer: &Renderer, config: ExecutorConfig) -> Result<String, (Reason, String)> {

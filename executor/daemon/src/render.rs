@@ -15,7 +15,7 @@ use windlass_core::time::UtcMicros;
 
 use crate::cli::{Failure, print};
 use crate::config::Config;
-use crate::pods::Renderer;
+use crate::pods::{Renderer, imaginary};
 use crate::yaml;
 
 /// Stands for the installation where no database tells it.
@@ -99,11 +99,7 @@ enum PodForm {
 pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
     let (spec, installation) =
         if of.needs_database() { from_database(config, of).await? } else { of.described(config)? };
-    let renderer = Renderer::with(
-        config.pod_settings(installation.clone()),
-        config.kubernetes.pod_template_file.clone(),
-        Box::new(|_, _| {}),
-    );
+    let renderer = Renderer::for_once(config, installation.clone());
     let launch = LaunchId::of(&installation, &spec.queueing);
     let failed = |what: &str, (reason, message): (Reason, String)| {
         Failure::other(format!("{what} {}: {reason}: {message}", spec.queueing.key))
@@ -152,28 +148,32 @@ impl RenderPod {
 
     fn described(&self, config: &Config) -> Result<(TaskSpec, InstallationId), Failure> {
         let key = self.key();
-        let queued_at = match &self.queued_at {
-            None => UtcMicros(0),
-            Some(text) => UtcMicros::parse(text).ok_or_else(|| Failure::Other {
+        let time = |text: &String| {
+            UtcMicros::parse(text).ok_or_else(|| Failure::Other {
                 what: format!("--queued-at `{text}` is no time"),
                 hint: "write 2026-01-01T00:00:00.000000Z".into(),
-            })?,
+            })
         };
+        let queued_at = self.queued_at.as_ref().map(time).transpose()?;
         let pickle = self.executor_config_pickle.as_deref().map(read_pickle).transpose()?;
         let file = self.dag_file.as_deref().map(|path| match path.starts_with("DAGS_FOLDER") {
             // As Airflow writes it into the command already.
             true => path.to_owned(),
             false => dag_file_argument(path, &config.airflow.dags_folder),
         });
+        let usual = imaginary(key.clone());
         let spec = TaskSpec {
             command: worker_command(&key, file.as_deref()),
-            queueing: Queueing { key, try_number: self.try_number.unwrap_or(1), queued_at },
-            queue: self.queue.clone().unwrap_or_else(|| "default".into()),
-            pool: "default_pool".into(),
-            priority_weight: 1,
-            scheduler_job_id: self.scheduler_job_id.unwrap_or(1),
-            airflow_version: self.airflow_version.clone().unwrap_or_else(|| "2.11.2".into()),
+            queueing: Queueing {
+                key,
+                try_number: self.try_number.unwrap_or(usual.queueing.try_number),
+                queued_at: queued_at.unwrap_or(usual.queueing.queued_at),
+            },
+            queue: self.queue.clone().unwrap_or(usual.queue),
+            scheduler_job_id: self.scheduler_job_id.unwrap_or(usual.scheduler_job_id),
+            airflow_version: self.airflow_version.clone().unwrap_or(usual.airflow_version),
             executor_config: executor_config::decode(pickle.as_deref()).map_err(|error| error.to_string()),
+            ..usual
         };
         let installation = self.installation.clone().unwrap_or_else(|| NO_INSTALLATION.into());
         Ok((spec, InstallationId(installation)))

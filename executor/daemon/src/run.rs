@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use scheduler_bridge::{DatabaseConfig, Store, StoreSettings};
+use scheduler_bridge::{DatabaseConfig, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -27,8 +27,8 @@ use crate::pods::Renderer;
 /// Between two looks for something that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT. Errors are only those that waiting cannot mend: configuration, the port, the lock.
-pub async fn run(config: Config, env: &Environment) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT. Errors are only those that waiting cannot mend: the port, the lock.
+pub async fn run(config: Config, database: DatabaseConfig, env: &Environment) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let metrics = Arc::new(Metrics::new().context("metrics cannot be registered")?);
     let health = Arc::new(Health::new(config.own.server.live_timeout_seconds * 1_000));
@@ -39,7 +39,6 @@ pub async fn run(config: Config, env: &Environment) -> anyhow::Result<()> {
     for note in &config.notes {
         warn!("{note}");
     }
-    let database = database(&config)?;
     let open = || async { open_store(&database, &config).await };
     let Some(store) = wait_for("database", open, &health, &stop).await else { return Ok(()) };
     let connect = || async {
@@ -70,32 +69,12 @@ pub async fn run(config: Config, env: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Airflow's connection string, checked before anything is waited for: a wrong one does not mend itself.
-fn database(config: &Config) -> anyhow::Result<DatabaseConfig> {
-    let (url, source) = config.connection()?;
-    let parsed = DatabaseConfig::parse(url.expose());
-    let parsed = parsed.map_err(|error| anyhow::anyhow!("{source}: {error}; {}", error.hint()))?;
-    Ok(parsed.with_airflow_schema(config.airflow.schema.clone()))
-}
-
 async fn open_store(database: &DatabaseConfig, config: &Config) -> Result<Store, String> {
-    let settings = StoreSettings {
-        max_connections: config.own.database.pool_size,
-        dags_folder: config.airflow.dags_folder.clone(),
-        worker_heartbeat: Duration::from_millis(config.airflow.worker_heartbeat_ms),
-        ..StoreSettings::default()
-    };
-    let store = Store::connect(database.clone(), settings).await.map_err(|error| error.chain())?;
+    let store = Store::connect(database.clone(), config.store_settings()).await;
+    let store = store.map_err(|error| error.chain())?;
     match store.check().await {
         Ok(checked) => {
-            info!(
-                "Airflow {} (schema {}) on PostgreSQL {}, as role `{}`; own schema {}",
-                checked.airflow_releases,
-                checked.airflow_revision,
-                checked.postgres_version,
-                checked.role,
-                checked.schema_version,
-            );
+            info!("{checked}");
             Ok(store)
         }
         Err(error) => {

@@ -1,7 +1,5 @@
 //! How the rows of launches stand: re-reads before every decision, and the search for what Airflow took back.
 
-use std::time::Duration;
-
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use windlass_core::ids::{LaunchId, Queueing};
@@ -78,11 +76,8 @@ impl Store {
         self.airflow_sql(template).replace("{view}", VIEW_COLUMNS)
     }
 
-    /// Two heartbeats and a bit: Airflow's own grace factor for jobs is 2.1 (`health_check_threshold` in jobs/job.py).
     fn dead_after_ms(&self) -> f64 {
-        const GRACE: f64 = 2.1;
-        let heartbeat: Duration = self.settings().worker_heartbeat;
-        heartbeat.as_secs_f64() * 1000.0 * GRACE
+        self.settings().worker_dead_after().as_secs_f64() * 1000.0
     }
 }
 

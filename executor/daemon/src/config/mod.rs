@@ -224,7 +224,7 @@ impl Config {
         Limits {
             // Some passes of a slow database.
             unlaunched_ms: ours.unlaunched_ms.max(full_pass_ms.saturating_mul(3)),
-            worker_dead_ms: self.airflow.worker_heartbeat_ms.saturating_mul(21) / 10,
+            worker_dead_ms: whole_ms(self.store_settings().worker_dead_after()),
             zombie_ms: self.airflow.zombie_timeout_ms,
             queued_timeout_ms: self.airflow.task_queued_timeout_ms,
             pending_ms: self.own.launch.pending_timeout_seconds.saturating_mul(1_000),

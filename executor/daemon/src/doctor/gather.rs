@@ -7,15 +7,12 @@ use std::time::Duration;
 use scheduler_bridge::{BridgeError, LookLimits, Store};
 use windlass_cluster::{Cluster, Level, NoObserver, Selection};
 use windlass_core::doctor::{ClusterFacts, Code, Facts, Finding, confirmed, examine as judge};
-use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
-use windlass_core::pod::worker_command;
-use windlass_core::task::{ExecutorConfig, TaskSpec};
-use windlass_core::time::UtcMicros;
+use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 
 use super::report::{CHECKS, Report};
 use crate::config::Config;
 use crate::config::fault::{Fault, Faults};
-use crate::pods::Renderer;
+use crate::pods::{Renderer, imaginary};
 
 /// Between two looks: longer than what a leader needs for any one step.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -137,15 +134,7 @@ async fn database(config: &Config, report: &mut Report) -> Option<Store> {
             return None;
         }
     };
-    let detail = format!(
-        "Airflow {} (schema {}) on PostgreSQL {}, as role `{}`; own schema {}",
-        checked.airflow_releases,
-        checked.airflow_revision,
-        checked.postgres_version,
-        checked.role,
-        checked.schema_version
-    );
-    report.found("database", faults.iter().map(of_bridge).collect(), &detail);
+    report.found("database", faults.iter().map(of_bridge).collect(), &checked.to_string());
     let readable = |fault: &BridgeError| {
         matches!(fault, BridgeError::ReadOnly { .. } | BridgeError::MissingGrants { .. })
     };
@@ -192,19 +181,10 @@ fn template(config: &Config, installation: Option<InstallationId>, report: &mut 
     let installation = installation.unwrap_or_else(|| InstallationId(crate::render::NO_INSTALLATION.into()));
     let key =
         TaskKey { dag_id: "doctor".into(), task_id: "doctor".into(), run_id: "doctor".into(), map_index: -1 };
-    let spec = TaskSpec {
-        command: worker_command(&key, None),
-        queueing: Queueing { key, try_number: 1, queued_at: UtcMicros(0) },
-        queue: "default".into(),
-        pool: "default_pool".into(),
-        priority_weight: 1,
-        scheduler_job_id: 1,
-        airflow_version: "2.11.2".into(),
-        executor_config: Ok(ExecutorConfig::default()),
-    };
-    let file = config.kubernetes.pod_template_file.clone();
-    let object = file.as_ref().map_or("no template".to_owned(), |path| path.display().to_string());
-    let renderer = Renderer::with(config.pod_settings(installation.clone()), file, Box::new(|_, _| {}));
+    let spec = imaginary(key);
+    let file = config.kubernetes.pod_template_file.as_ref();
+    let object = file.map_or("no template".to_owned(), |path| path.display().to_string());
+    let renderer = Renderer::for_once(config, installation.clone());
     let launch = LaunchId::of(&installation, &spec.queueing);
     match renderer.render(&spec, &launch, Attempt::FIRST) {
         Ok(_) => report.found("pod template", Vec::new(), &format!("{object} makes a pod")),

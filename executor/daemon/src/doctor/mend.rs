@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use windlass_cluster::Cluster;
 use windlass_core::cluster::DeleteAnswer;
-use windlass_core::doctor::{Finding, Repair, count};
+use windlass_core::doctor::{Finding, Limits, Repair, count};
 use windlass_core::ids::{LaunchId, PodRef, PodUid};
 
 use super::gather::Seen;
@@ -16,8 +16,6 @@ use super::report::Report;
 use crate::cli::{Failure, print};
 use crate::config::Config;
 
-/// As the finding counts it (`Limits::undelivered_ms`), by the database's clock.
-const SETTLED_FOR: Duration = Duration::from_secs(60);
 /// Launches per statement.
 const BATCH: usize = 500;
 
@@ -77,7 +75,9 @@ pub(super) fn agreed() -> Result<bool, Failure> {
 pub(super) async fn mend(seen: &Seen, config: Option<&Config>, plan: Vec<Repair>) -> Vec<Mended> {
     let grace = config.and_then(|config| config.kubernetes.delete_grace_seconds);
     let launches: Vec<LaunchId> = plan.iter().filter_map(launch_of).collect();
-    let delivered = mark(seen, &launches).await;
+    // The age at which the finding counts, compared anew by the database's clock.
+    let age = config.map_or_else(Limits::default, Config::doctor_limits).undelivered_ms;
+    let delivered = mark(seen, &launches, Duration::from_millis(age)).await;
     let mut done = Vec::new();
     for repair in plan {
         let result = match &repair {
@@ -104,11 +104,11 @@ fn launch_of(repair: &Repair) -> Option<LaunchId> {
     }
 }
 
-async fn mark(seen: &Seen, launches: &[LaunchId]) -> Result<BTreeSet<LaunchId>, String> {
+async fn mark(seen: &Seen, launches: &[LaunchId], age: Duration) -> Result<BTreeSet<LaunchId>, String> {
     let mut marked = BTreeSet::new();
     let Some(store) = &seen.store else { return Ok(marked) };
     for batch in launches.chunks(BATCH) {
-        marked.extend(store.mark_delivered(batch, SETTLED_FOR).await.map_err(|error| error.chain())?);
+        marked.extend(store.mark_delivered(batch, age).await.map_err(|error| error.chain())?);
     }
     Ok(marked)
 }

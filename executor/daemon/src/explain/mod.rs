@@ -163,8 +163,7 @@ async fn try_create(
     let of = (launch.row.launch.clone(), launch.row.queueing.clone());
     let specs = store.read_specs(std::slice::from_ref(&of)).await?;
     let Some((id, Some(spec))) = specs.into_iter().next() else { return Ok(None) };
-    let settings = config.pod_settings(story.facts.installation.clone());
-    let renderer = Renderer::with(settings, config.kubernetes.pod_template_file.clone(), Box::new(|_, _| {}));
+    let renderer = Renderer::for_once(config, story.facts.installation.clone());
     Ok(Some(match renderer.render(&spec, &id, launch.row.attempt) {
         Ok(pod) => cluster.try_create(&pod, &id, TRY_LIMIT).await,
         Err((reason, message)) => Trial::Refused(format!("{reason}: {message}")),

@@ -85,6 +85,16 @@ impl World {
         Ok(Self { env, pool, pods, api, _postgres: postgres, _folder: folder })
     }
 
+    /// Fills the tables; `runs` has the pod of this uid.
+    async fn rows(&self, uid: &str) -> Result<()> {
+        for sql in ROWS.split(';') {
+            let query = sqlx::query(sql);
+            let query = if sql.contains("$1") { query.bind(uid) } else { query };
+            query.execute(&self.pool).await.context(sql)?;
+        }
+        Ok(())
+    }
+
     async fn windlass(&self, arguments: &[&str]) -> Result<Output> {
         run(&self.env, arguments).await
     }
@@ -147,11 +157,7 @@ async fn the_doctor_finds_repairs_what_is_safe_and_leaves_the_rest() -> Result<(
     world.pod("unbound", None, None).await?;
     world.pod("ended", Some("node-1"), Some(terminated())).await?;
     let uid = world.pod("runs", Some("node-1"), Some(running)).await?;
-    for sql in ROWS.split(';') {
-        let query = sqlx::query(sql);
-        let query = if sql.contains("$1") { query.bind(&uid) } else { query };
-        query.execute(&world.pool).await.context(sql)?;
-    }
+    world.rows(&uid).await?;
 
     let (code, found) = world.doctor(&[]).await?;
     assert_eq!(
@@ -193,11 +199,7 @@ done: delete pod default/ended, which has ended\n",
 async fn explain_tells_the_story_from_rows_and_pods() -> Result<()> {
     let world = World::start().await?;
     let uid = world.pod("runs", Some("node-1"), None).await?;
-    for sql in ROWS.split(';') {
-        let query = sqlx::query(sql);
-        let query = if sql.contains("$1") { query.bind(&uid) } else { query };
-        query.execute(&world.pool).await.context(sql)?;
-    }
+    world.rows(&uid).await?;
     let output = world.windlass(&["explain", "etl", "runs", "r1"]).await?;
     let text = String::from_utf8(output.stdout)?;
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));

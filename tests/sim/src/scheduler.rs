@@ -77,7 +77,8 @@ impl World {
             let dead = task.job.as_ref().and_then(|job| job.died);
             let running = !task.gone && task.state == TaskState::Running;
             // A body that an old pod took up before the intake came by, or after its own queueing was taken back, has
-            // no launch that could report its end, nor has one whose only callback is spent. Airflow leaves a restarting one so for ever: an operator marks it.
+            // no launch that could report its end, nor has one whose only callback is spent. Airflow leaves a restarting
+            // one so for ever: an operator marks it.
             let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
             let unowned = stored.is_none_or(|stored| stored.delivered || stored.callback_sent);
             let given_up = !task.gone && task.state == TaskState::Restarting && unowned;

@@ -202,8 +202,10 @@ async fn connections_lost_while_idle_are_replaced(lab: Lab) -> anyhow::Result<()
     let (before, second) = tokio::join!(lab.store.installation(), lab.store.installation());
     let before = before?;
     assert_eq!(before, second?);
-    let ended = lab
-        .number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'windlass'");
+    let ended = lab.number(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE usename = 'windlass' AND datname = current_database()",
+    );
     assert!(ended.await? >= 1);
     assert_eq!(lab.store.installation().await?, before);
     assert_eq!(lab.lead("a").await?.0, 1);

@@ -474,3 +474,18 @@ fn a_refused_settle_whose_row_is_settled_means_that_an_earlier_answer_was_lost()
     assert_eq!(story.tell(Fact::Refused(None)), vec![]);
     assert_eq!(story.launch.stage, Stage::Closed);
 }
+
+#[test]
+fn each_waking_finds_something_to_do() {
+    // Found by the simulator: a question whose answer could prove nothing before `lands_by` was woken for then, and
+    // asked again only when it was overdue; in between the engine turned without a pause.
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "cut".into() }));
+    // A turn that comes early: the pod is asked for while the create may still land.
+    assert_eq!(story.tell(Fact::Turn), vec![Action::GetPod]);
+    story.now = story.launch.wake_at(&story.policy).unwrap();
+    assert_eq!(story.now, T0.plus(story.policy.create_ms));
+    assert_eq!(story.tell(Fact::Tick), vec![Action::GetPod]);
+    assert!(story.launch.wake_at(&story.policy).unwrap() > story.now);
+}

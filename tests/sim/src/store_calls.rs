@@ -1,13 +1,13 @@
 //! Database calls of the daemons: they take time, commit or not, and their answers may be lost.
 
-use windlass_core::ids::{Epoch, LaunchId};
+use windlass_core::ids::{Epoch, LaunchId, PodRef, Queueing};
 use windlass_core::store::{ClaimAnswer, LaunchChange, LaunchRow, LaunchUpdate, SaveAnswer, TermAnswer};
-use windlass_core::task::TaskView;
+use windlass_core::task::{TaskState, TaskView};
 use windlass_engine::{Answer, Ask};
 
 use crate::agenda::{Event, Sender, Snapshot};
 use crate::database::Change;
-use crate::faults::Plant;
+use crate::plant::Plant;
 use crate::world::World;
 
 /// The driver's own deadline for a database call in milliseconds: below the lease.
@@ -22,7 +22,7 @@ impl World {
         }
         if let Some(answer) = self.planted_answer(&ask) {
             self.answer_in(sender, 1, answer);
-            if self.plant != Some(Plant::AnswerBeforeCommit) {
+            if self.plant != Some(Plant::SettleAfterDelete) {
                 return;
             }
         }
@@ -117,7 +117,32 @@ impl World {
             Ask::FindWithdrawn { limit } => Answer::Tasks(Ok(self.db.withdrawn(*limit, now))),
             Ask::FindLaunches(of) => Answer::Launches(Ok(self.find_launches(of))),
             Ask::Save { epoch, updates } => Answer::Saved(self.save(*epoch, updates, snapshot)),
-            _ => Answer::Done,
+            Ask::NotePods(of) => {
+                self.note_pods(of);
+                Answer::Done
+            }
+            // Rows are kept for longer than a run takes.
+            Ask::Purge { .. }
+            | Ask::Create { .. }
+            | Ask::GetPod { .. }
+            | Ask::DeletePod { .. }
+            | Ask::Watch(_)
+            | Ask::Exit => Answer::Done,
+        }
+    }
+
+    /// The one write to a row of Airflow (I5): only while it is this queueing, queued or running.
+    fn note_pods(&mut self, of: &[(Queueing, PodRef)]) {
+        for (queueing, pod) in of {
+            let Some(no) = self.db.by_key.get(&queueing.key).copied() else { continue };
+            let task = &mut self.db.tasks[no];
+            let live = matches!(task.state, TaskState::Queued | TaskState::Running);
+            if (!task.is_of(queueing) || !live) && self.plant != Some(Plant::NoteUnguarded) {
+                continue;
+            }
+            task.external_id = Some(pod.to_string());
+            let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
+            self.check.noted(self.now, no, (task, queueing), stored);
         }
     }
 
@@ -150,10 +175,11 @@ impl World {
         if !self.in_term(epoch, snapshot) {
             return SaveAnswer::Fenced;
         }
+        let unguarded = self.plant == Some(Plant::OutcomeReplaced);
         let mut refused = Vec::new();
         for update in updates {
             let task = self.task_of_launch.get(&update.launch).copied();
-            match self.db.change(update) {
+            match self.db.change(update, unguarded) {
                 Change::Held => self.say(task, || format!("stored: {:?}", update.change)),
                 Change::Refused(row) => refused.push((update.launch.clone(), row.map(|row| *row))),
                 Change::Overwrote => self.check.outcome_changed(self.now, task),
@@ -169,7 +195,7 @@ impl World {
                 let answers = claims.iter().map(|claim| ClaimAnswer::Claimed(claim.launch.clone())).collect();
                 Some(Answer::Claimed(Ok(Some(answers))))
             }
-            (Plant::AnswerBeforeCommit, Ask::Save { updates, .. }) => {
+            (Plant::SettleAfterDelete, Ask::Save { updates, .. }) => {
                 let settles =
                     updates.iter().any(|update| matches!(update.change, LaunchChange::Settle { .. }));
                 settles.then_some(Answer::Saved(SaveAnswer::Saved { refused: Vec::new() }))

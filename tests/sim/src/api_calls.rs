@@ -102,30 +102,37 @@ impl World {
     }
 
     pub(crate) fn create_lands(&mut self, sender: Sender, call: Box<CreateCall>, answer_in: Option<u64>) {
-        let answer = if self.cluster.away_until > self.now {
-            CreateAnswer::Unknown { error: "503".into() }
-        } else if self.db.tasks[call.task].bad_pod {
-            CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() }
-        } else if self.cluster.find(&call.pod).is_some() {
+        let Some(answer) = self.create_now(&call) else {
             // The client asks what stands there before it answers.
             let look_in = self.rng.delay(1, 20, 300);
             return self.put_in(look_in, Event::CreateConflict { sender, call, answer_in });
-        } else if self.over_quota(&call.pod.namespace) {
-            CreateAnswer::QuotaFull { message: "exceeded quota".into() }
-        } else {
-            let number = self.cluster.insert(&call);
-            let waited = self.now - call.began;
-            self.say(Some(call.task), || {
-                format!("pod {number} {} exists ({waited} ms on its way)", call.pod)
-            });
-            self.waited_for_pod(call.task);
-            self.check.pod_created(self.now, number, &self.cluster.pods);
-            self.pod_is_new(number);
-            CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone()))
         };
         if let Some(back) = answer_in {
             self.answer_in(sender, back, Answer::Created(answer));
         }
+    }
+
+    /// What the API server says to a POST. None: 409 AlreadyExists.
+    pub(crate) fn create_now(&mut self, call: &CreateCall) -> Option<CreateAnswer> {
+        if self.cluster.away_until > self.now {
+            return Some(CreateAnswer::Unknown { error: "503".into() });
+        }
+        if self.db.tasks[call.task].bad_pod {
+            return Some(CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() });
+        }
+        if self.cluster.find(&call.pod).is_some() {
+            return None;
+        }
+        if self.over_quota(&call.pod.namespace) {
+            return Some(CreateAnswer::QuotaFull { message: "exceeded quota".into() });
+        }
+        let number = self.cluster.insert(call);
+        let waited = self.now - call.began;
+        self.say(Some(call.task), || format!("pod {number} {} exists ({waited} ms on its way)", call.pod));
+        self.waited_for_pod(call.task);
+        self.check.pod_created(self.now, number, &self.cluster.pods);
+        self.pod_is_new(number);
+        Some(CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone())))
     }
 
     /// From its queueing to its pod.
@@ -148,15 +155,19 @@ impl World {
     /// 409 AlreadyExists: the GET that follows decides.
     pub(crate) fn create_conflict(&mut self, sender: Sender, call: &CreateCall, answer_in: Option<u64>) {
         let Some(back) = answer_in else { return };
-        let answer = match self.cluster.get(&call.pod, &call.launch, call.attempt) {
+        let answer = self.whose(call);
+        self.answer_in(sender, back, Answer::Created(answer));
+    }
+
+    pub(crate) fn whose(&self, call: &CreateCall) -> CreateAnswer {
+        match self.cluster.get(&call.pod, &call.launch, call.attempt) {
             GetAnswer::Found(Some(view)) if !view.deleting => CreateAnswer::Adopted(view),
             GetAnswer::Found(Some(_)) => CreateAnswer::NameTaken { why: "it is terminating".into() },
             GetAnswer::Found(None) => CreateAnswer::NameTaken { why: "another pod".into() },
             // It was there a moment ago, and may have run: not a free name.
             GetAnswer::Gone => CreateAnswer::Unknown { error: "it went meanwhile".into() },
             GetAnswer::Failed { error } => CreateAnswer::Unknown { error },
-        };
-        self.answer_in(sender, back, Answer::Created(answer));
+        }
     }
 
     pub(crate) fn send_get(&mut self, sender: Sender, ask: Ask) {

@@ -18,6 +18,7 @@ mod clock;
 mod cluster;
 mod daemon;
 mod database;
+mod fakes;
 mod faults;
 mod kubelet;
 mod meter;
@@ -37,6 +38,7 @@ mod worker;
 mod world;
 
 pub use check::Broken;
+pub use fakes::Fakes;
 pub use overload::{Crowd, Overload, overload};
 pub use plant::Plant;
 pub use play::{Cut, Play};

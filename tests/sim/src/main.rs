@@ -103,16 +103,17 @@ fn show_shortest(play: &Play, arguments: &Arguments) {
     }
 }
 
-/// The table of planted faults.
+/// The table of planted faults, as the README has it.
 fn plants(seeds: u64, jobs: usize) -> ExitCode {
     let mut missed = 0;
+    println!("| planted fault | caught by | in seed | what was seen |\n|---|---|---|---|");
     for plant in Plant::ALL {
         let caught = catch(plant, seeds, jobs).and_then(|run| run.broken.map(|broken| (run.seed, broken)));
         match caught {
-            Some((seed, broken)) => println!("{plant:?}: seed {seed}: {broken}"),
+            Some((seed, broken)) => println!("{}", plant.row(seed, &broken)),
             None => {
                 missed += 1;
-                println!("{plant:?}: not caught in {seeds} seeds");
+                println!("| `{plant}` | not caught | {seeds} seeds | |");
             }
         }
     }

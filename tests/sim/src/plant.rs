@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::check::Broken;
+
 /// A fault planted into the test bed, never into the product: proof that a checker bites.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Plant {
@@ -50,6 +52,21 @@ pub enum Plant {
     CallbackTooEarly,
     /// The driver does not sleep until the engine wants to be woken.
     NoSleep,
+}
+
+impl Plant {
+    /// Its row in the table of the README.
+    pub fn row(self, seed: u64, broken: &Broken) -> String {
+        format!("| `{self}` | {} | {seed} | {} |", broken.invariant, without_names(&broken.what))
+    }
+}
+
+/// Without what stands in brackets, and without numbers of launches: they say nothing to a reader of the table.
+fn without_names(what: &str) -> String {
+    let outside =
+        what.split('(').map(|part| part.split_once(')').map_or(part, |(_, after)| after.trim_start()));
+    let text = outside.collect::<String>();
+    text.split(' ').filter(|word| word.len() != 26).collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Plant {

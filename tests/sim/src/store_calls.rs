@@ -49,7 +49,13 @@ impl World {
             }
             return;
         }
-        let queued = match &*ask {
+        let snapshot = self.snapshot(&ask);
+        self.put_in(commit_in, Event::DbCommit { sender, ask, snapshot, answer_in });
+    }
+
+    /// What a transaction that begins now sees.
+    pub(crate) fn snapshot(&self, ask: &Ask) -> Snapshot {
+        let queued = match ask {
             Ask::Claim { claims, .. } => claims
                 .iter()
                 .map(|claim| {
@@ -58,11 +64,8 @@ impl World {
                 .collect(),
             _ => Vec::new(),
         };
-        let in_term = epoch_of(&ask).is_none_or(|epoch| epoch.0 == self.db.term.epoch);
-        self.put_in(
-            commit_in,
-            Event::DbCommit { sender, ask, snapshot: Snapshot { in_term, queued }, answer_in },
-        );
+        let in_term = epoch_of(ask).is_none_or(|epoch| epoch.0 == self.db.term.epoch);
+        Snapshot { in_term, queued }
     }
 
     pub(crate) fn db_commit(
@@ -72,7 +75,8 @@ impl World {
         snapshot: &Snapshot,
         answer_in: Option<u64>,
     ) {
-        let answer = self.execute(sender, ask, snapshot);
+        let holder = self.daemons[sender.daemon].holder.clone();
+        let answer = self.execute(&holder, ask, snapshot);
         if self.trace.lines.is_some() {
             self.trace.say(self.now, None, || {
                 format!("database: daemon {} {} {ask:?} -> {answer:?}", sender.daemon, sender.id.0)
@@ -83,15 +87,12 @@ impl World {
         }
     }
 
-    fn execute(&mut self, sender: Sender, ask: &Ask, snapshot: &Snapshot) -> Answer {
-        let holder = self.daemons[sender.daemon].holder.clone();
+    pub(crate) fn execute(&mut self, holder: &str, ask: &Ask, snapshot: &Snapshot) -> Answer {
         let now = self.now;
         match ask {
-            Ask::AcquireTerm { lease_ms } => Answer::Term(self.db.acquire(&holder, *lease_ms, now)),
-            Ask::RenewTerm { epoch, lease_ms } => {
-                Answer::Term(self.db.renew(&holder, *epoch, *lease_ms, now))
-            }
-            Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(&holder, *epoch, now)),
+            Ask::AcquireTerm { lease_ms } => Answer::Term(self.db.acquire(holder, *lease_ms, now)),
+            Ask::RenewTerm { epoch, lease_ms } => Answer::Term(self.db.renew(holder, *epoch, *lease_ms, now)),
+            Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(holder, *epoch, now)),
             Ask::Load { epoch } => {
                 let rows = self.in_term(*epoch, snapshot).then(|| self.db.open_launches());
                 Answer::Loaded(Ok(rows))

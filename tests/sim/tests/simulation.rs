@@ -75,6 +75,9 @@ const CAUGHT: [(Plant, u64, &[&str]); 22] = [
     (Plant::NoSleep, 20, &["I10"]),
 ];
 
+/// Where people read what catches what.
+const TABLE: &str = include_str!("../README.md");
+
 #[test]
 fn each_planted_fault_is_caught_by_a_checker_that_is_to_see_it() {
     let listed: Vec<Plant> = CAUGHT.iter().map(|(plant, ..)| *plant).collect();
@@ -83,6 +86,8 @@ fn each_planted_fault_is_caught_by_a_checker_that_is_to_see_it() {
         let broken = catch(plant, seeds, jobs()).and_then(|run| run.broken);
         let broken = broken.unwrap_or_else(|| panic!("{plant:?} is not caught in {seeds} seeds"));
         assert!(invariants.contains(&broken.invariant), "{plant:?}: {broken}");
+        let row = format!("| `{plant}` | {} |", broken.invariant);
+        assert!(TABLE.contains(&row), "tests/sim/README.md lacks `{row}`: see `windlass-sim --plants`");
     }
 }
 

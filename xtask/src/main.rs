@@ -1,6 +1,7 @@
 //! `cargo xtask`: every task of the project, the same for a developer and for CI.
 
 mod check;
+mod coverage;
 mod forward;
 mod step;
 mod test;
@@ -42,6 +43,8 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Branch coverage of `executor/core/src/launch` by its unit tests and the simulator. Needs nightly and its LLVM.
+    Coverage,
     /// Benchmarks: all, or the one named; what follows the name goes to it.
     Bench {
         /// For example `throughput`.
@@ -82,6 +85,7 @@ fn run(task: Task, verbose: bool) -> Result<bool> {
         Task::Check => check::run(verbose),
         Task::Test { levels, filter } => test::run(&levels, &filter, verbose),
         Task::Sim { arguments } => forward::sim(&arguments),
+        Task::Coverage => coverage::run(verbose),
         Task::Bench { name, arguments } => forward::bench(name.as_deref(), &arguments),
         Task::Docs { check } => forward::docs(check),
         Task::Demo { keep } => forward::demo(keep),

@@ -64,9 +64,10 @@ impl Engine {
                 self.reign.notes.done(id);
             }
             (Open::Create(launch, attempt, asked), Answer::Created(answer)) => {
-                self.create_answered(&launch, answer, now.since(asked), now);
-                // An answer to an earlier attempt's create says nothing of the current one.
-                debug_assert!(self.reign.book.get(&launch).is_none_or(|known| known.attempt >= attempt));
+                self.create_counted(&launch, &answer, now.since(asked), now);
+                if let Some(fact) = self.create_fact(&launch, attempt, asked, answer) {
+                    self.tell(&launch, fact, now);
+                }
             }
             (Open::Get(launch, attempt, asked), Answer::Got(answer)) => {
                 self.got(&launch, attempt, asked, answer, now);
@@ -237,7 +238,10 @@ impl Engine {
             ClaimAnswer::Claimed(id) => {
                 self.counters.claimed += 1;
                 self.tell(&id, Fact::Claimed, now);
-                if self.reign.book.barred(&id)
+                let pacing = &self.reign.pacing;
+                let held = self.reign.book.get(&id).is_some_and(|l| pacing.held(&l.pod.namespace, now));
+                // What will wait for long is read again then, and need not be kept in memory until then.
+                if (held || self.reign.book.barred(&id))
                     && let Some(launch) = self.reign.book.get_mut(&id)
                 {
                     launch.read_before_create();
@@ -298,9 +302,35 @@ impl Engine {
         }
     }
 
-    fn create_answered(&mut self, launch: &LaunchId, answer: CreateAnswer, took_ms: u64, now: Millis) {
+    /// An answer that comes when its create was given up says nothing of the create that is under way now, be it of
+    /// the same attempt or of a later one: only that a pod was there.
+    fn create_fact(
+        &self,
+        launch: &LaunchId,
+        attempt: Attempt,
+        asked: Millis,
+        answer: CreateAnswer,
+    ) -> Option<Fact> {
+        let known = self.reign.book.get(launch)?;
+        let newer = match &known.stage {
+            Stage::Creating { asked: current, .. } => *current != asked,
+            _ => false,
+        };
+        match answer {
+            answer if known.attempt == attempt && !newer => Some(Fact::CreateAnswered(answer)),
+            CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => Some(Fact::PodSeen(view)),
+            CreateAnswer::NameTaken { .. }
+            | CreateAnswer::QuotaFull { .. }
+            | CreateAnswer::TooManyRequests { .. }
+            | CreateAnswer::Refused { .. }
+            | CreateAnswer::Unknown { .. } => None,
+        }
+    }
+
+    /// What it says of the API server and of the namespace.
+    fn create_counted(&mut self, launch: &LaunchId, answer: &CreateAnswer, took_ms: u64, now: Millis) {
         let retry_ms = self.settings.retry_ms;
-        match &answer {
+        match answer {
             CreateAnswer::Created(_) => {
                 self.counters.created += 1;
                 self.reign.pacing.succeeded(took_ms);
@@ -324,7 +354,6 @@ impl Engine {
             CreateAnswer::NameTaken { why } => self.counters.note_error("kubernetes", why),
             CreateAnswer::Refused { message, .. } => self.counters.note_error("pod", message),
         }
-        self.tell(launch, Fact::CreateAnswered(answer), now);
     }
 
     /// Pods whose launches are over go; launches that are not over are taken up. Without a row nothing is decided here.

@@ -23,6 +23,8 @@ pub(crate) struct Book {
     ready: BTreeMap<String, BTreeSet<Rank>>,
     /// Launches that have their turn (a create, or the read before it, is under way).
     turns: BTreeSet<LaunchId>,
+    /// Launches without a pod: those that have no turn, back off, are barred or held, and those being claimed.
+    waiting: BTreeSet<LaunchId>,
     /// Launches whose pod has not started: what a withdrawal can still stop.
     unstarted: BTreeSet<LaunchId>,
 }
@@ -40,6 +42,10 @@ impl Book {
         self.launches.values()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.launches.len()
+    }
+
     pub(crate) fn turns(&self) -> usize {
         self.turns.len()
     }
@@ -50,6 +56,17 @@ impl Book {
 
     pub(crate) fn ready(&self) -> usize {
         self.ready.values().map(BTreeSet::len).sum()
+    }
+
+    /// Ready launches whose namespace is not held: what could go now, but for the window.
+    pub(crate) fn ready_to_go(&self, pacing: &Pacing, now: Millis) -> usize {
+        let open = self.ready.iter().filter(|(namespace, _)| !pacing.held(namespace, now));
+        open.map(|(_, ranks)| ranks.len()).sum()
+    }
+
+    /// All that wait for their pod, whatever for.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Other launches of this launch's key, already known.
@@ -100,6 +117,8 @@ impl Book {
             Stage::Ready { .. } => (true, None),
             _ => (false, launch.wake_at(policy)),
         };
+        let waiting = matches!(launch.stage, Stage::Claiming { .. } | Stage::Ready { .. });
+        set(&mut self.waiting, id, waiting);
         set(&mut self.turns, id, turn);
         set(&mut self.unstarted, id, unstarted);
         if ready {
@@ -149,6 +168,7 @@ impl Book {
                 self.keys.remove(key);
             }
         }
+        self.waiting.remove(id);
         self.turns.remove(id);
         self.unstarted.remove(id);
         self.set_timer(id, None);
@@ -188,9 +208,9 @@ fn rank(launch: &Launch) -> Rank {
 }
 
 fn set(of: &mut BTreeSet<LaunchId>, id: &LaunchId, on: bool) {
-    if on {
+    if on && !of.contains(id) {
         of.insert(id.clone());
-    } else {
+    } else if !on {
         of.remove(id);
     }
 }

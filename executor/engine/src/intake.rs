@@ -82,8 +82,11 @@ impl Intake {
         self.withdrawn.end(now, settings.withdrawn_ms, settings.pass_rest);
     }
 
-    pub(crate) fn wake_at(&self, settings: &Settings, any_unstarted: bool) -> Millis {
-        let passes = self.handover.wake_at(settings.answer_ms).min(self.full.wake_at(settings.answer_ms));
-        if any_unstarted { passes.min(self.withdrawn.wake_at(settings.answer_ms)) } else { passes }
+    pub(crate) fn wake_at(&self, settings: &Settings) -> Millis {
+        self.handover.wake_at(settings.answer_ms).min(self.full.wake_at(settings.answer_ms))
+    }
+
+    pub(crate) fn withdrawn_wake_at(&self, settings: &Settings) -> Millis {
+        self.withdrawn.wake_at(settings.answer_ms)
     }
 }

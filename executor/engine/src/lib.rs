@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub use command::{Answer, Ask, Command, CommandId, Input, Specs};
-pub use report::{Counters, Report};
+pub use report::{Counters, Report, Size};
 pub use settings::Settings;
 use windlass_core::cluster::PodEvent;
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};

@@ -90,6 +90,11 @@ impl<V: Clone> Batch<V> {
         self.waiting.is_empty() && self.in_flight.is_none()
     }
 
+    /// All that is held in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.waiting.len() + self.in_flight.as_ref().map_or(0, |batch| batch.items.len())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -48,6 +48,15 @@ impl Counters {
     }
 }
 
+/// How much the engine holds in memory (I10). Cheap to ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Launches in the book.
+    pub launches: usize,
+    /// Items that wait to be sent, and commands that wait for their answer.
+    pub items: usize,
+}
+
 /// A look at the engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
@@ -103,6 +112,15 @@ impl Engine {
             outbox,
             counters: self.counters.clone(),
         }
+    }
+
+    /// How much it holds.
+    pub fn size(&self) -> Size {
+        let reign = &self.reign;
+        let rows = [reign.claims.size(), reign.saves.size(), reign.notes.size(), reign.strangers.size()];
+        let reads = [reign.reads.size(), reign.specs.size(), reign.gets.len(), reign.deletes.len()];
+        let items = rows.iter().chain(&reads).sum::<usize>() + reign.open.len();
+        Size { launches: reign.book.len(), items }
     }
 
     /// The launches in memory, for the simulator's checkers and for `status`.

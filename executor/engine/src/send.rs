@@ -62,10 +62,19 @@ impl Engine {
         self.reign.count_open(under_way) == 0 && self.reign.saves.idle()
     }
 
+    /// How many queueings may be taken in now. What waits for its namespace's quota, or for its own back-off, does not
+    /// keep others from being seen (I8), until there is so much of it that memory counts (I10).
+    fn room(&self, now: Millis) -> u32 {
+        let book = &self.reign.book;
+        let could_go = book.ready_to_go(&self.reign.pacing, now) + self.reign.claims.len();
+        let most = self.settings.backlog_max.saturating_add(self.settings.held_max);
+        let room = self.settings.backlog_max.saturating_sub(could_go);
+        let room = room.min(most.saturating_sub(book.waiting()));
+        u32::try_from(room).unwrap_or(u32::MAX).min(self.settings.batch)
+    }
+
     fn send_intake(&mut self, now: Millis) {
-        let waiting = self.reign.book.ready() + self.reign.claims.len();
-        let room = self.settings.backlog_max.saturating_sub(waiting);
-        let limit = u32::try_from(room).unwrap_or(u32::MAX).min(self.settings.batch);
+        let limit = self.room(now);
         if limit == 0 {
             return;
         }
@@ -160,24 +169,33 @@ impl Engine {
     pub(crate) fn next_wake(&self, now: Millis) -> Millis {
         let give_up = self.settings.answer_ms;
         let mut at = vec![self.term.wake_at()];
-        if let Some(since) = self.stopping {
+        // Once it no longer leads, there is nothing left to drain.
+        if let Some(since) = self.stopping.filter(|_| self.term.leads()) {
             at.push(Some(since.plus(self.settings.drain_ms)));
         }
         let reign = &self.reign;
         if reign.loaded && self.term.leads() {
             at.extend([
                 reign.book.next_timer(),
-                reign.claims.wake_at(give_up),
                 reign.saves.wake_at(give_up),
                 reign.reads.wake_at(give_up),
                 reign.specs.wake_at(give_up),
                 reign.notes.wake_at(give_up),
                 reign.strangers.wake_at(give_up),
-                Some(reign.next_purge),
             ]);
+            // Only what `send` would do then: to be woken for anything else would be to turn without a pause.
             if self.stopping.is_none() {
-                at.push(Some(reign.intake.wake_at(&self.settings, reign.looks_for_withdrawn())));
-                at.push(reign.pacing.next_end(now));
+                at.extend([
+                    reign.claims.wake_at(give_up),
+                    Some(reign.next_purge),
+                    reign.pacing.next_end(now),
+                ]);
+                if self.room(now) > 0 {
+                    at.push(Some(reign.intake.wake_at(&self.settings)));
+                }
+                if reign.looks_for_withdrawn() {
+                    at.push(Some(reign.intake.withdrawn_wake_at(&self.settings)));
+                }
             }
         }
         // Never in the past: what is due now was done in `handle`, what cannot be done now waits for an answer.

@@ -23,6 +23,8 @@ pub struct Settings {
     pub batch: u32,
     /// Launches that may wait for their pod in memory; the rest waits in the database, in Airflow's order.
     pub backlog_max: usize,
+    /// As many launches more may wait in namespaces that are held: they must not keep the others from being seen (I8).
+    pub held_max: usize,
     /// Creates in flight at most.
     pub creates_max: u32,
     /// Deletes in flight at most: a budget of their own.
@@ -54,6 +56,7 @@ impl Default for Settings {
             pass_rest: 20,
             batch: 500,
             backlog_max: 5_000,
+            held_max: 50_000,
             creates_max: 32,
             deletes_max: 16,
             gets_max: 8,

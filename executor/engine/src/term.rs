@@ -152,17 +152,16 @@ impl Term {
         Change::Lost
     }
 
-    /// After the last write: hand over.
+    /// After the last write: hand over. A release under way goes on at its own pace: the database may be away.
     pub(crate) fn release(&mut self, now: Millis) {
-        self.next = now;
-        self.state = match self.state {
-            State::Leading { epoch, .. } => State::Releasing { epoch },
-            State::Standby => State::Released,
-            State::Releasing { epoch } => State::Releasing { epoch },
-            State::Released => State::Released,
-        };
-        if matches!(self.state, State::Releasing { .. }) {
-            self.asked = None;
+        match self.state {
+            State::Leading { epoch, .. } => {
+                self.state = State::Releasing { epoch };
+                self.next = now;
+                self.asked = None;
+            }
+            State::Standby => self.state = State::Released,
+            State::Releasing { .. } | State::Released => {}
         }
     }
 

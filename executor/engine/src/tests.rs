@@ -373,3 +373,126 @@ fn a_full_backlog_does_not_hide_withdrawals() {
     world.input(Input::Tick);
     assert!(world.count("withdrawn") > 0, "{:?}", world.names());
 }
+
+/// Turns that nothing but the engine's own wish brings, in the next `ms`.
+fn turns(world: &mut World, ms: u64) -> u32 {
+    let (mut turns, end) = (0, world.now.plus(ms));
+    loop {
+        let at = world.engine.wake_at(world.now);
+        assert!(at > world.now, "it wants to be woken in the past");
+        if at > end {
+            return turns;
+        }
+        world.now = at;
+        world.input(Input::Tick);
+        turns += 1;
+    }
+}
+
+#[test]
+fn a_full_backlog_does_not_make_the_engine_turn_without_a_pause() {
+    // Found by the simulator: the passes were due and not sent, and the engine wanted to be woken each millisecond.
+    let small = Settings { backlog_max: 1, lease_ms: 60_000, ..Settings::default() };
+    let mut world = World::new();
+    world.engine = Engine::new(small, Policy::default());
+    world.input(Input::Tick);
+    world.answer("acquire", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+    world.answer("load", Answer::Loaded(Ok(Some(vec![]))));
+    // Its claim is not answered: there is no room for another.
+    world.answer("full", Answer::Intake(Ok(vec![task("a", "ns", 1, 1), task("b", "ns", 1, 2)])));
+    assert!(turns(&mut world, 10_000) < 60);
+}
+
+#[test]
+fn a_stopping_daemon_asks_a_database_that_is_away_now_and_then() {
+    // Found by the simulator: each turn asked again for the release, and each answer was a turn.
+    let mut world = World::leading();
+    world.input(Input::Stop);
+    for _ in 0..100 {
+        world.now = world.now.plus(10);
+        world.input(Input::Tick);
+    }
+    assert_eq!(world.count("release"), 1, "the first has not been answered");
+    world.answer("release", Answer::Term(TermAnswer::Failed { error: "away".into() }));
+    assert_eq!(world.count("release"), 0);
+    assert!(turns(&mut world, 1_000) < 20);
+    world.answer("release", Answer::Term(TermAnswer::Released));
+    assert_eq!(world.count("exit"), 1);
+}
+
+/// A launch whose first create was not answered and was given up, and whose second is under way; the first command.
+fn created_twice(world: &mut World) -> Command {
+    let policy = Policy::default();
+    world.hand_over(vec![task("a", "ns", 1, 1)]);
+    world.claim_all();
+    let first = world.take("create");
+    for ms in [policy.create_ms + policy.answer_ms, policy.create_ms + policy.backoff_ms, 1] {
+        renewed(world, ms);
+    }
+    world.answer("get", Answer::Got(windlass_core::cluster::GetAnswer::Gone));
+    let spec = task("a", "ns", 1, 1);
+    world.answer("read specs", Answer::Specs(Ok(vec![(spec.launch, Some(spec.spec))])));
+    assert_eq!(world.count("create"), 1, "{:?}", world.names());
+    first
+}
+
+/// Time passes in steps short enough for the term to be kept.
+fn renewed(world: &mut World, ms: u64) {
+    for _ in 0..ms.div_ceil(500) {
+        world.now = world.now.plus(500);
+        world.input(Input::Tick);
+        if world.count("renew") > 0 {
+            world.answer("renew", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+        }
+    }
+}
+
+#[test]
+fn the_late_answer_to_a_create_that_was_given_up_is_not_taken_for_the_next_ones() {
+    let mut world = World::leading();
+    let first = created_twice(&mut world);
+    let reason = windlass_core::outcome::Reason::PodRejected;
+    let refused = CreateAnswer::Refused { reason, message: "a webhook".into() };
+    world.input(Input::Answer { id: first.id, answer: Answer::Created(refused) });
+    // The second may be creating the pod just now: nothing is settled.
+    assert_eq!(world.count("save"), 0, "{:?}", world.names());
+    assert_eq!(world.engine.report(world.now).stages.get("creating"), Some(&1));
+}
+
+#[test]
+fn the_late_answer_of_an_earlier_attempt_is_not_taken_for_this_one() {
+    // Found by the simulator (seed 1414): attempt 2 was stored with the pod of attempt 1, and waited for it for ever.
+    let mut world = World::leading();
+    let of = task("a", "ns", 1, 1);
+    world.hand_over(vec![of.clone()]);
+    world.claim_all();
+    let first = world.take("create");
+    let evicted = PodView { phase: PodPhase::Failed, status_reason: "Evicted".into(), ..*pod(&of, "u1") };
+    renewed(&mut world, Policy::default().create_ms + Policy::default().answer_ms);
+    world.input(Input::Pod(PodEvent::Seen(Box::new(evicted.clone()))));
+    renewed(&mut world, Policy::default().create_ms);
+    let got = windlass_core::cluster::GetAnswer::Found(Some(Box::new(evicted)));
+    for _ in 0..world.count("get") {
+        world.answer("get", Answer::Got(got.clone()));
+    }
+    let row = TaskRow {
+        state: TaskState::Queued,
+        try_number: 1,
+        queued_at: Some(UtcMicros(1)),
+        hostname: None,
+        worker_alive: None,
+    };
+    let view = TaskView { launch: of.launch.clone(), row: Some(row), withdrawn: false };
+    for _ in 0..world.count("read tasks") {
+        world.answer("read tasks", Answer::Tasks(Ok(vec![view.clone()])));
+    }
+    while world.count("save") > 0 {
+        world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
+    }
+    assert_eq!(world.engine.launches().next().map(|launch| launch.attempt), Some(Attempt(2)));
+    world.input(Input::Answer {
+        id: first.id,
+        answer: Answer::Created(CreateAnswer::Created(pod(&of, "u1"))),
+    });
+    assert_eq!(world.engine.launches().next().and_then(|launch| launch.uid()), None);
+}

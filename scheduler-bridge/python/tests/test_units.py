@@ -41,6 +41,7 @@ def settled(**changes) -> Settled:
         message="container base used 1Gi of 1Gi",
         exit_code=137,
         callback_sent=False,
+        closed=False,
         settled_at=QUEUED,
         settled_seconds=1.0,
         ti_state="running",
@@ -62,7 +63,8 @@ def settled(**changes) -> Settled:
         ({"ti_state": "restarting"}, Verdict.FAIL_RUNNING),
         ({"reason": "ImagePull"}, Verdict.WAIT),
         ({"reason": "ImagePull", "worker_silent": True}, Verdict.FAIL_RUNNING),
-        ({"reason": "ImagePull", "ti_state": "queued"}, Verdict.FAIL_QUEUED),
+        ({"reason": "ImagePull", "ti_state": "queued"}, Verdict.WAIT),
+        ({"reason": "ImagePull", "ti_state": "queued", "closed": True}, Verdict.FAIL_QUEUED),
         ({"ti_state": "queued", "ti_hostname": ""}, Verdict.FAIL_QUEUED),
         ({"ti_hostname": f"{POD}.etl.svc.cluster.local"}, Verdict.FAIL_RUNNING),
         # I6: another pod of the task runs it, dead or alive

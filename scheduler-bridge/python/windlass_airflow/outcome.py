@@ -37,6 +37,8 @@ class Settled(NamedTuple):
     message: str | None
     exit_code: int | None
     callback_sent: bool
+    closed: bool
+    """Nothing is left in the cluster of its pod."""
     settled_at: datetime
     settled_seconds: float
     """Seconds since it was settled, by the database's clock."""
@@ -115,7 +117,10 @@ def judge_live(settled: Settled) -> Verdict:
     if settled.outcome == "success" and settled.settled_seconds < UNREPORTED_END_SECONDS:
         return Verdict.WAIT
     if settled.ti_state == "queued":
-        return Verdict.FAIL_QUEUED
+        # A pod that was given up while it waited may start before it is removed, and run the task to its end. A
+        # callback request sent before that would be executed on whatever the task has become by then (I6).
+        may_start = settled.reason in GIVEN_UP_WHILE_WAITING and not settled.closed
+        return Verdict.WAIT if may_start else Verdict.FAIL_QUEUED
     return Verdict.FAIL_RUNNING if runs_in(settled) else Verdict.WAIT
 
 

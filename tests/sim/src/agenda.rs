@@ -1,6 +1,7 @@
 //! What happens next: events by time, and by the order in which they were put down where times are equal.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
 use windlass_engine::{Ask, CommandId, Input};
@@ -34,12 +35,30 @@ pub(crate) struct CreateCall {
     pub(crate) began: u64,
 }
 
+/// A GET on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct GetCall {
+    pub(crate) launch: LaunchId,
+    pub(crate) attempt: Attempt,
+    pub(crate) pod: PodRef,
+}
+
 /// A delete on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct DeleteCall {
     pub(crate) pod: PodRef,
     pub(crate) uid: PodUid,
     pub(crate) resource_version: Option<String>,
+}
+
+/// A callback request that the DAG processor will come to.
+#[derive(Clone, Debug)]
+pub(crate) struct Callback {
+    pub(crate) launch: LaunchId,
+    /// How often people and Airflow itself had changed the row when it was sent.
+    pub(crate) touched: u32,
+    /// It was executed before.
+    pub(crate) again: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +74,7 @@ pub(crate) enum Event {
     // The API server.
     Create { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },
     CreateConflict { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },
-    Get { sender: Sender, launch: LaunchId, attempt: Attempt, pod: PodRef, answer_in: Option<u64> },
+    Get { sender: Sender, call: Box<GetCall>, answer_in: Option<u64> },
     Delete { sender: Sender, call: Box<DeleteCall>, answer_in: Option<u64> },
     WatchStep { daemon: usize, generation: u32 },
     Relist { daemon: usize, generation: u32 },
@@ -78,26 +97,65 @@ pub(crate) enum Event {
     SchedulerBack(usize),
     Handover { scheduler: usize, tasks: Vec<usize> },
     Requeue(usize),
-    Callback(LaunchId),
+    HandEnds(usize),
+    Callback(Box<Callback>),
     // The run.
     Mischief,
     Heal,
     Converged,
 }
 
+/// The heap holds times and places only: it moves small things.
 #[derive(Debug, Default)]
 pub(crate) struct Agenda {
-    events: BTreeMap<(u64, u64), Event>,
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     put_down: u64,
 }
 
 impl Agenda {
     pub(crate) fn put(&mut self, at: u64, event: Event) {
         self.put_down += 1;
-        self.events.insert((at, self.put_down), event);
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.events[place] = Some(event);
+                place
+            }
+            None => {
+                self.events.push(Some(event));
+                self.events.len() - 1
+            }
+        };
+        self.order.push(Reverse((at, self.put_down, place)));
     }
 
+    /// The next event, its time, and its number in the order of putting down.
     pub(crate) fn next(&mut self) -> Option<((u64, u64), Event)> {
-        self.events.pop_first()
+        let Reverse((at, number, place)) = self.order.pop()?;
+        let event = self.events[place].take()?;
+        self.free.push(place);
+        Some(((at, number), event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_by_time_and_then_in_the_order_in_which_they_were_put_down() {
+        let mut agenda = Agenda::default();
+        for (at, pod) in [(7, 0), (3, 1), (7, 2), (3, 3)] {
+            agenda.put(at, Event::Bind(pod));
+        }
+        let mut came = Vec::new();
+        while let Some(((at, _), Event::Bind(pod))) = agenda.next() {
+            came.push((at, pod));
+            if came.len() == 2 {
+                agenda.put(5, Event::Bind(4));
+            }
+        }
+        assert_eq!(came, [(3, 1), (3, 3), (5, 4), (7, 0), (7, 2)]);
     }
 }

@@ -1,13 +1,12 @@
 //! Calls of the daemons to the API server: they land or not, late or at once, and their answers may be lost.
 
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
-use windlass_core::ids::{Attempt, LaunchId, PodRef};
 use windlass_core::outcome::Reason;
 use windlass_engine::{Answer, Ask};
 
-use crate::agenda::{CreateCall, DeleteCall, Event, Sender};
+use crate::agenda::{CreateCall, DeleteCall, Event, GetCall, Sender};
 use crate::cluster::Deleted;
-use crate::faults::Plant;
+use crate::plant::Plant;
 use crate::store_calls::failed;
 use crate::world::World;
 
@@ -54,6 +53,21 @@ impl World {
         None
     }
 
+    /// Answers that only a create can get, nothing done.
+    fn create_refusal(&mut self) -> Option<CreateAnswer> {
+        if self.rng.chance(self.faults.api_conflict) {
+            // 409 Conflict of two creates in one ResourceQuota, or of something that says nothing about quota.
+            let of_quota = self.rng.below(2) == 0;
+            return Some(if of_quota {
+                CreateAnswer::QuotaFull { message: "Operation cannot be fulfilled on resourcequotas".into() }
+            } else {
+                CreateAnswer::Unknown { error: "409 Conflict".into() }
+            });
+        }
+        let refused = self.rng.chance(self.faults.api_refuses);
+        refused.then(|| CreateAnswer::Refused { reason: Reason::PodRejected, message: "a webhook".into() })
+    }
+
     pub(crate) fn send_create(&mut self, sender: Sender, ask: Ask) {
         let lost = failed(&ask);
         let Ask::Create { launch, attempt, mut pod, timeout_ms, start_by, .. } = ask else { return };
@@ -71,7 +85,7 @@ impl World {
         let in_term = held && self.now + timeout_ms <= term.expires;
         self.check.create_in_term(self.now, task, in_term);
         self.say(Some(task), || format!("daemon {} creates {pod} (attempt {})", sender.daemon, attempt.0));
-        if let Some(answer) = self.refusal() {
+        if let Some(answer) = self.refusal().or_else(|| self.create_refusal()) {
             let wait = self.rng.delay(1, 20, 500);
             return self.answer_in(sender, wait, Answer::Created(answer));
         }
@@ -88,47 +102,72 @@ impl World {
     }
 
     pub(crate) fn create_lands(&mut self, sender: Sender, call: Box<CreateCall>, answer_in: Option<u64>) {
-        let answer = if self.cluster.away_until > self.now {
-            CreateAnswer::Unknown { error: "503".into() }
-        } else if self.db.tasks[call.task].bad_pod {
-            CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() }
-        } else if self.cluster.find(&call.pod).is_some() {
+        let Some(answer) = self.create_now(&call) else {
             // The client asks what stands there before it answers.
             let look_in = self.rng.delay(1, 20, 300);
             return self.put_in(look_in, Event::CreateConflict { sender, call, answer_in });
-        } else if self.over_quota(&call.pod.namespace) {
-            CreateAnswer::QuotaFull { message: "exceeded quota".into() }
-        } else {
-            let number = self.cluster.insert(&call);
-            let waited = self.now - call.began;
-            self.say(Some(call.task), || {
-                format!("pod {number} {} exists ({waited} ms on its way)", call.pod)
-            });
-            self.check.pod_created(self.now, number, &self.cluster.pods);
-            self.pod_is_new(number);
-            CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone()))
         };
         if let Some(back) = answer_in {
             self.answer_in(sender, back, Answer::Created(answer));
         }
     }
 
+    /// What the API server says to a POST. None: 409 AlreadyExists.
+    pub(crate) fn create_now(&mut self, call: &CreateCall) -> Option<CreateAnswer> {
+        if self.cluster.away_until > self.now {
+            return Some(CreateAnswer::Unknown { error: "503".into() });
+        }
+        if self.db.tasks[call.task].bad_pod {
+            return Some(CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() });
+        }
+        if self.cluster.find(&call.pod).is_some() {
+            return None;
+        }
+        if self.over_quota(&call.pod.namespace) {
+            return Some(CreateAnswer::QuotaFull { message: "exceeded quota".into() });
+        }
+        let number = self.cluster.insert(call);
+        let waited = self.now - call.began;
+        self.say(Some(call.task), || format!("pod {number} {} exists ({waited} ms on its way)", call.pod));
+        self.waited_for_pod(call.task);
+        self.check.pod_created(self.now, number, &self.cluster.pods);
+        self.pod_is_new(number);
+        Some(CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone())))
+    }
+
+    /// From its queueing to its pod.
+    fn waited_for_pod(&mut self, no: usize) {
+        let task = &self.db.tasks[no];
+        let waited = self.now - task.queued_since;
+        match self.longest_wait.get_mut(&task.namespace) {
+            Some(longest) => *longest = waited.max(*longest),
+            None => drop(self.longest_wait.insert(task.namespace.clone(), waited)),
+        }
+    }
+
     fn over_quota(&self, namespace: &str) -> bool {
-        self.faults.quota > 0 && self.cluster.count(namespace) as u64 >= self.faults.quota
+        if self.cluster.full.contains(namespace) {
+            return true;
+        }
+        self.faults.quota > 0 && self.cluster.count(namespace) >= self.faults.quota as usize
     }
 
     /// 409 AlreadyExists: the GET that follows decides.
     pub(crate) fn create_conflict(&mut self, sender: Sender, call: &CreateCall, answer_in: Option<u64>) {
         let Some(back) = answer_in else { return };
-        let answer = match self.cluster.get(&call.pod, &call.launch, call.attempt) {
-            GetAnswer::Found(Some(view)) if !view.deleting => CreateAnswer::Adopted(view),
-            GetAnswer::Found(_) => {
-                CreateAnswer::NameTaken { why: "another pod, or it is terminating".into() }
-            }
-            GetAnswer::Gone => CreateAnswer::NameTaken { why: "it went meanwhile".into() },
-            GetAnswer::Failed { error } => CreateAnswer::Unknown { error },
-        };
+        let answer = self.whose(call);
         self.answer_in(sender, back, Answer::Created(answer));
+    }
+
+    pub(crate) fn whose(&self, call: &CreateCall) -> CreateAnswer {
+        match self.cluster.get(&call.pod, &call.launch, call.attempt) {
+            GetAnswer::Found(Some(view)) if !view.deleting => CreateAnswer::Adopted(view),
+            GetAnswer::Found(Some(_)) => CreateAnswer::NameTaken { why: "it is terminating".into() },
+            GetAnswer::Found(None) => CreateAnswer::NameTaken { why: "another pod".into() },
+            // It was there a moment ago, and may have run: not a free name.
+            GetAnswer::Gone => CreateAnswer::Unknown { error: "it went meanwhile".into() },
+            GetAnswer::Failed { error } => CreateAnswer::Unknown { error },
+        }
     }
 
     pub(crate) fn send_get(&mut self, sender: Sender, ask: Ask) {
@@ -142,23 +181,19 @@ impl World {
             return self.answer_in(sender, wait, lost);
         }
         let way = self.way(sender, DEADLINE_MS - 200, DEADLINE_MS, lost);
-        self.put_in(way.lands_in, Event::Get { sender, launch, attempt, pod, answer_in: way.answer_in });
+        let call = Box::new(GetCall { launch, attempt, pod });
+        self.put_in(way.lands_in, Event::Get { sender, call, answer_in: way.answer_in });
     }
 
-    pub(crate) fn get_lands(
-        &mut self,
-        sender: Sender,
-        of: (LaunchId, Attempt, PodRef),
-        answer_in: Option<u64>,
-    ) {
-        let (launch, attempt, pod) = of;
+    pub(crate) fn get_lands(&mut self, sender: Sender, call: &GetCall, answer_in: Option<u64>) {
+        let GetCall { launch, attempt, pod } = call;
         let answer = if self.cluster.away_until > self.now {
             GetAnswer::Failed { error: "503".into() }
         } else if self.plant == Some(Plant::StaleGet) {
             let behind = self.rng.index(12);
-            self.cluster.get_stale(&pod, &launch, attempt, self.cluster.log.len().saturating_sub(behind))
+            self.cluster.get_stale(pod, launch, *attempt, self.cluster.log.len().saturating_sub(behind))
         } else {
-            self.cluster.get(&pod, &launch, attempt)
+            self.cluster.get(pod, launch, *attempt)
         };
         if let Some(back) = answer_in {
             self.answer_in(sender, back, Answer::Got(answer));

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use windlass_core::ids::{Attempt, LaunchId};
+use windlass_core::ids::{Attempt, LaunchId, Queueing};
 use windlass_core::store::StoredStage;
+use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
 
 use crate::cluster::{Pod, Process};
-use crate::database::{Stored, Task};
+use crate::database::{Stored, Task, is_failure};
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,8 +139,64 @@ impl Checkers {
             let what = format!("the outcome of `{}` is applied to a newer queueing", stored.row.queueing);
             self.broke(at, "I6", Some(no), what);
         }
-        if let Some(live) = pods.iter().position(|pod| pod.task == no && pod.runs_body()) {
+        // A body that was begun for another queueing ends by itself at its next heartbeat, whatever becomes of the row.
+        let by_hand = task.job.as_ref().is_some_and(|job| job.pod.is_none() && !job.ended);
+        if by_hand && task.state != TaskState::Queued {
+            self.broke(at, "I6", Some(no), "the task is failed while somebody runs it by hand".into());
+        }
+        let of_row = Some((task.try_number, task.queued_at));
+        let runs_it = |pod: &Pod| pod.task == no && pod.runs_body() && pod.body_of == of_row;
+        if let Some(live) = pods.iter().position(runs_it) {
             let what = format!("the task is failed while its body runs in pod {live}");
+            self.broke(at, "I6", Some(no), what);
+        }
+    }
+
+    /// I5: the name of a pod goes to the row of the queueing that it was made for, and to no other.
+    pub(crate) fn noted(
+        &mut self,
+        at: u64,
+        no: usize,
+        (task, of): (&Task, &Queueing),
+        stored: Option<&Stored>,
+    ) {
+        if !task.is_of(of) {
+            self.broke(at, "I5", Some(no), "a pod's name is written to the row of another queueing".into());
+        }
+        if stored.is_none_or(|stored| stored.row.queueing != *of) {
+            self.broke(at, "I5", Some(no), "a pod's name is written for a queueing without a launch".into());
+        }
+    }
+
+    /// I3: an outcome is forgotten only after the scheduler has taken it: the row left this queueing's queued and
+    /// running. One that changes nothing (superseded, withdrawn) may be closed at any time.
+    pub(crate) fn outcome_closed(&mut self, at: u64, no: usize, task: &Task, stored: &Stored) {
+        let waits = matches!(task.state, TaskState::Queued | TaskState::Running | TaskState::Restarting);
+        let of_row = task.is_of(&stored.row.queueing) && waits;
+        let failed = stored.row.outcome.as_ref().is_some_and(is_failure);
+        if of_row && failed {
+            self.broke(
+                at,
+                "I3",
+                Some(no),
+                "an outcome is forgotten before its scheduler has taken it".into(),
+            );
+        }
+    }
+
+    /// I6: a callback request is executed whatever the row has become by then, so it is sent only where nobody but a
+    /// person, or Airflow for reasons of its own, can change the row before.
+    pub(crate) fn callback_runs(
+        &mut self,
+        at: u64,
+        no: usize,
+        (task, sent_at): (&Task, u32),
+        stored: &Stored,
+    ) {
+        let waits = matches!(task.state, TaskState::Queued | TaskState::Running | TaskState::Restarting);
+        if task.touched == sent_at && !(task.is_of(&stored.row.queueing) && waits) {
+            let what =
+                format!("the callback of `{}` is executed on a row in {:?}", stored.row.queueing, task.state);
             self.broke(at, "I6", Some(no), what);
         }
     }

@@ -10,9 +10,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// `drift` in parts per million.
-    pub(crate) fn new(offset: u64, drift: i64) -> Self {
-        Self { true_origin: 0, local_origin: offset, rate: 1_000_000_u64.saturating_add_signed(drift) }
+    /// Shows `offset` at `now`; `drift` in parts per million.
+    pub(crate) fn new(now: u64, offset: u64, drift: i64) -> Self {
+        Self { true_origin: now, local_origin: offset, rate: 1_000_000_u64.saturating_add_signed(drift) }
     }
 
     pub(crate) fn local(&self, now: u64) -> u64 {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_local_time_is_found_again_after_drift_and_jump() {
-        let mut clock = Clock::new(777, -20_000);
+        let mut clock = Clock::new(0, 777, -20_000);
         clock.jump(10_000, 300);
         let at = clock.when(50_000);
         assert!(clock.local(at) >= 50_000 && clock.local(at - 1) < 50_000);

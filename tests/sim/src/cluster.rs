@@ -1,6 +1,6 @@
 //! The simulated cluster: pods by namespace and name, versions, preconditions, and the log that watches read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_core::cluster::{DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
@@ -85,6 +85,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) version: u64,
     pub(crate) away_until: u64,
+    /// Namespaces whose ResourceQuota lets nothing in.
+    pub(crate) full: BTreeSet<String>,
 }
 
 /// What a delete did.

@@ -5,7 +5,9 @@ use windlass_engine::{Answer, Ask, Command, Engine, Input};
 
 use crate::agenda::{Event, Sender};
 use crate::clock::Clock;
-use crate::faults::Plant;
+use crate::meter::Meter;
+use crate::people::Version;
+use crate::plant::Plant;
 use crate::world::World;
 
 /// A watch begins anew with a list this often, in milliseconds.
@@ -23,6 +25,12 @@ pub(crate) struct Daemon {
     /// Grows with each start and stop of the watch.
     pub(crate) generation: u32,
     pub(crate) holder: String,
+    /// What its version and its operator chose.
+    pub(crate) version: Version,
+    /// Another has taken its place: it does not come back.
+    pub(crate) retired: bool,
+    /// What its process has done lately (I10).
+    pub(crate) meter: Meter,
     /// When it is to be woken next, of the wakes put down.
     wake_at: u64,
 }
@@ -37,15 +45,18 @@ pub(crate) struct Watch {
 }
 
 impl Daemon {
-    pub(crate) fn new(number: usize, offset: u64, drift: i64) -> Self {
+    pub(crate) fn new(number: usize, clock: Clock, version: Version) -> Self {
         Self {
             engine: None,
             incarnation: 0,
-            clock: Clock::new(offset, drift),
+            clock,
             paused_until: 0,
             watch: None,
             generation: 0,
             holder: format!("daemon-{number}"),
+            version,
+            retired: false,
+            meter: Meter::default(),
             wake_at: u64::MAX,
         }
     }
@@ -53,11 +64,11 @@ impl Daemon {
 
 impl World {
     pub(crate) fn start_daemon(&mut self, no: usize) {
-        let engine = Engine::new(self.settings.clone(), self.policy.clone());
         let daemon = &mut self.daemons[no];
-        if daemon.engine.is_some() {
+        if daemon.engine.is_some() || daemon.retired {
             return;
         }
+        let engine = Engine::new(daemon.version.settings.clone(), daemon.version.policy.clone());
         daemon.incarnation += 1;
         daemon.engine = Some(engine);
         daemon.wake_at = u64::MAX;
@@ -78,7 +89,9 @@ impl World {
         let how = how.to_owned();
         self.say(None, || format!("daemon {no} {how}"));
         let back_in = self.rng.delay(50, 3_000, 20_000);
-        self.put_in(back_in, Event::Start(no));
+        if !self.daemons[no].retired {
+            self.put_in(back_in, Event::Start(no));
+        }
     }
 
     pub(crate) fn wake_daemon(&mut self, no: usize) {
@@ -123,12 +136,19 @@ impl World {
             let words = words_of(&input);
             self.trace.say(self.now, None, || format!("daemon {no} <- {words}"));
         }
+        let idle = matches!(input, Input::Tick);
         let commands = engine.handle(local, input);
-        let next = daemon.clock.when(engine.wake_at(local).0);
+        let size = engine.size();
+        let planted = self.plant == Some(Plant::NoSleep);
+        let next = if planted { self.now + 1 } else { daemon.clock.when(engine.wake_at(local).0) };
         if next < daemon.wake_at {
             daemon.wake_at = next;
             self.agenda.put(next, Event::Wake(no));
         }
+        if idle && self.daemons[no].meter.ticked(local) {
+            self.check.broke(self.now, "I10", None, format!("daemon {no} turns without a pause"));
+        }
+        self.measure(no, local, size, &commands);
         for command in commands {
             if !self.healed && self.rng.chance(self.faults.crash) {
                 self.kill_daemon(no, "dies between two commands");
@@ -175,6 +195,12 @@ impl World {
     pub(crate) fn answer_in(&mut self, sender: Sender, delay: u64, answer: Answer) {
         let input = Box::new(Input::Answer { id: sender.id, answer });
         let Sender { daemon, incarnation, .. } = sender;
+        let late = self.rng.chance(self.faults.answer_late);
+        let delay = if late { delay + self.rng.between(1_000, 30_000) } else { delay };
+        if self.rng.chance(self.faults.answer_twice) {
+            let again = delay + self.rng.delay(0, 1_000, 20_000);
+            self.put_in(again, Event::Deliver { daemon, incarnation, input: input.clone() });
+        }
         self.put_in(delay, Event::Deliver { daemon, incarnation, input });
     }
 

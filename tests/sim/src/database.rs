@@ -45,13 +45,17 @@ pub(crate) struct Task {
     pub(crate) stuck: u32,
     /// Of the queueing that the row carries, while it is one.
     pub(crate) launch: Option<LaunchId>,
+    /// `external_executor_id`.
+    pub(crate) external_id: Option<String>,
+    /// How often people, and Airflow for reasons of its own, have changed the row.
+    pub(crate) touched: u32,
 }
 
 /// The LocalTaskJob that the row names.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
-    /// Where it runs.
-    pub(crate) pod: usize,
+    /// Where it runs. None: on a host that is no pod, where a person started it.
+    pub(crate) pod: Option<usize>,
     /// It ended in order: its row says so.
     pub(crate) ended: bool,
     /// Its process died, its heart stopped beating then.
@@ -243,8 +247,8 @@ impl Database {
         ClaimAnswer::Claimed(claim.launch.clone())
     }
 
-    /// One guarded write, as `LaunchChange` states each guard.
-    pub(crate) fn change(&mut self, update: &LaunchUpdate) -> Change {
+    /// One guarded write, as `LaunchChange` states each guard. `unguarded`: planted, an outcome replaces another.
+    pub(crate) fn change(&mut self, update: &LaunchUpdate, unguarded: bool) -> Change {
         use StoredStage::{Claimed, Closed, Created, Running, Settled};
         let Some(stored) = self.launches.get_mut(&update.launch) else { return Change::Refused(None) };
         let row = &mut stored.row;
@@ -256,7 +260,7 @@ impl Database {
             LaunchChange::Relaunch { attempt, .. } => {
                 matches!(row.stage, Claimed | Created | Running) && row.attempt.next() == *attempt
             }
-            LaunchChange::Settle { .. } => matches!(row.stage, Claimed | Created | Running),
+            LaunchChange::Settle { .. } => matches!(row.stage, Claimed | Created | Running) || unguarded,
             LaunchChange::Close => row.stage == Settled,
         };
         if !held {

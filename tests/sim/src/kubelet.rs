@@ -10,7 +10,8 @@ impl World {
     pub(crate) fn pod_is_new(&mut self, number: usize) {
         self.cluster.pods[number].image_trouble = self.rng.chance(self.faults.image_trouble);
         self.pod_changed();
-        let wait = self.rng.delay(5, 500, 10_000);
+        let late = self.rng.chance(self.faults.late_start);
+        let wait = if late { self.rng.between(500, 70_000) } else { self.rng.delay(5, 500, 10_000) };
         self.put_in(wait, Event::Bind(number));
     }
 
@@ -28,7 +29,8 @@ impl World {
         pod.view.bound = true;
         self.cluster.changed(number);
         self.pod_changed();
-        let wait = self.rng.delay(10, 600, 4_000);
+        let late = self.rng.chance(self.faults.late_start);
+        let wait = if late { self.rng.between(500, 70_000) } else { self.rng.delay(10, 600, 4_000) };
         self.put_in(wait, Event::StartContainer(number));
     }
 
@@ -89,7 +91,7 @@ impl World {
             return;
         }
         if let Some(job) = &mut self.db.tasks[pod.task].job
-            && job.pod == number
+            && job.pod == Some(number)
         {
             job.died.get_or_insert(self.now);
         }

@@ -5,7 +5,7 @@
 //! daemon. `check` knows the invariants by their numbers in the design and nothing of how the engine decides. After
 //! a time of faults everything heals, and then everything must come to its end.
 //!
-//! `faults::Plant` lists faults that can be planted into the test bed: `windlass-sim --plants` prints which checker catches
+//! [`Plant`] lists faults that can be planted into the test bed: `windlass-sim --plants` prints which checker catches
 //! each, and after how many seeds.
 //!
 //! What simulation cannot show (SQL isolation, real API priority and fairness, HTTP pools, the kubelet's order) is
@@ -18,12 +18,19 @@ mod clock;
 mod cluster;
 mod daemon;
 mod database;
+mod fakes;
 mod faults;
 mod kubelet;
+mod meter;
 mod mischief;
+mod overload;
+mod people;
+mod plant;
+mod play;
 mod rng;
 mod scheduler;
 mod search;
+mod shrink;
 mod store_calls;
 mod trace;
 mod watch;
@@ -31,12 +38,16 @@ mod worker;
 mod world;
 
 pub use check::Broken;
-pub use faults::Plant;
+pub use fakes::Fakes;
+pub use overload::{Crowd, Overload, overload};
+pub use plant::Plant;
+pub use play::{Cut, Play};
 pub use search::{Found, catch, replay_command, search, story};
+pub use shrink::shrink;
 pub use trace::Line;
 pub use world::Run;
 
-/// Plays one seed. `trace`: tell the story too.
-pub fn run(seed: u64, plant: Option<Plant>, trace: bool) -> Run {
-    world::World::new(seed, plant, trace).run()
+/// Plays one run. `trace`: tell the story too.
+pub fn run(play: &Play, trace: bool) -> Run {
+    world::World::new(play, trace).run()
 }

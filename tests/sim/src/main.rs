@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use windlass_sim::{Plant, catch, replay_command, search, story};
+use windlass_sim::{Cut, Plant, Play, catch, replay_command, search, shrink, story};
 
 /// Plays the production engine in a simulated world, seed by seed.
 #[derive(Parser)]
@@ -30,6 +30,29 @@ struct Arguments {
     /// Stop after so many seeds that break something.
     #[arg(long, default_value_t = 1)]
     enough: usize,
+    /// Plant this fault into the test bed.
+    #[arg(long)]
+    plant: Option<Plant>,
+    /// Leave these faults out, by name, with commas between.
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(Cut::names()))]
+    without: Vec<String>,
+    /// So many tasks at most.
+    #[arg(long)]
+    tasks: Option<usize>,
+    /// So many daemons at most.
+    #[arg(long)]
+    daemons: Option<usize>,
+    /// So many schedulers at most.
+    #[arg(long)]
+    schedulers: Option<usize>,
+}
+
+impl Arguments {
+    fn play(&self) -> Play {
+        let without = self.without.iter().cloned().collect();
+        let cut = Cut { without, tasks: self.tasks, daemons: self.daemons, schedulers: self.schedulers };
+        Play { seed: self.first_seed, plant: self.plant, cut }
+    }
 }
 
 fn main() -> ExitCode {
@@ -39,10 +62,10 @@ fn main() -> ExitCode {
         return plants(arguments.seeds, jobs.unwrap_or(1));
     }
     if arguments.trace && arguments.seeds == 1 {
-        print!("{}", story(arguments.first_seed, None, arguments.full));
+        print!("{}", story(&arguments.play(), arguments.full));
     }
     let began = Instant::now();
-    let found = search(arguments.first_seed, arguments.seeds, jobs.unwrap_or(1), arguments.enough, None);
+    let found = search(&arguments.play(), arguments.seeds, jobs.unwrap_or(1), arguments.enough);
     let seconds = began.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "for people")]
     let rate = found.runs as f64 / seconds;
@@ -54,27 +77,43 @@ fn main() -> ExitCode {
         found.bodies,
         found.broken.len()
     );
+    if arguments.seeds > 1 {
+        println!("starting workers found their row: {:?}", found.looks);
+    }
     for run in &found.broken {
         if let Some(broken) = &run.broken {
-            println!("seed {}: {broken}\n  replay: {}", run.seed, replay_command(run.seed));
-            if arguments.trace && arguments.seeds > 1 {
-                print!("{}", story(run.seed, None, arguments.full));
+            let play = Play { seed: run.seed, ..arguments.play() };
+            println!("seed {}: {broken}\n  replay: {}", run.seed, replay_command(&play));
+            if arguments.seeds > 1 {
+                show_shortest(&play, &arguments);
             }
         }
     }
     if found.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The table of planted faults.
+/// The same rule broken with as little as it takes: what a reader wants to see.
+fn show_shortest(play: &Play, arguments: &Arguments) {
+    let least = shrink(play);
+    if least != *play {
+        println!("  shortest: {}", replay_command(&least));
+    }
+    if arguments.trace {
+        print!("{}", story(&least, arguments.full));
+    }
+}
+
+/// The table of planted faults, as the README has it.
 fn plants(seeds: u64, jobs: usize) -> ExitCode {
     let mut missed = 0;
+    println!("| planted fault | caught by | in seed | what was seen |\n|---|---|---|---|");
     for plant in Plant::ALL {
         let caught = catch(plant, seeds, jobs).and_then(|run| run.broken.map(|broken| (run.seed, broken)));
         match caught {
-            Some((seed, broken)) => println!("{plant:?}: seed {seed}: {broken}"),
+            Some((seed, broken)) => println!("{}", plant.row(seed, &broken)),
             None => {
                 missed += 1;
-                println!("{plant:?}: not caught in {seeds} seeds");
+                println!("| `{plant}` | not caught | {seeds} seeds | |");
             }
         }
     }

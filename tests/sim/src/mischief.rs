@@ -9,6 +9,9 @@ use crate::agenda::Event;
 use crate::faults::Faults;
 use crate::world::World;
 
+/// Upgrades end when a run has seen so many daemons.
+const DAEMONS_MAX: usize = 6;
+
 impl World {
     pub(crate) fn mischief(&mut self) {
         if self.healed {
@@ -45,10 +48,28 @@ impl World {
             self.say(None, || format!("daemon {daemon} is told to stop"));
             self.put_in(0, Event::Deliver { daemon, incarnation, input: Box::new(Input::Stop) });
         }
+        if self.rng.chance(self.faults.upgrade) {
+            self.upgrade(daemon);
+        }
         if self.rng.chance(self.faults.scheduler_crash) {
             let number = self.rng.index(self.schedulers.len());
             self.scheduler_dies(number);
         }
+    }
+
+    /// The new version starts beside the old one, which is told to stop before, at that moment or later.
+    fn upgrade(&mut self, old: usize) {
+        if self.daemons.len() >= DAEMONS_MAX || self.daemons[old].retired {
+            return;
+        }
+        let (start_in, stop_in) = (self.rng.between(0, 5_000), self.rng.between(0, 5_000));
+        let new = self.add_daemon(self.now + start_in);
+        self.daemons[new].version = self.version.other(&mut self.rng);
+        self.say(None, || format!("daemon {new} of another version takes the place of daemon {old}"));
+        let daemon = &mut self.daemons[old];
+        daemon.retired = true;
+        let incarnation = daemon.incarnation;
+        self.put_in(stop_in, Event::Deliver { daemon: old, incarnation, input: Box::new(Input::Stop) });
     }
 
     fn trouble_pods(&mut self) {
@@ -83,6 +104,7 @@ impl World {
             let state = self.rng.pick(&[TaskState::Success, TaskState::Failed]);
             self.say(Some(no), || format!("somebody marks it as {state:?}"));
             self.db.tasks[no].state = state;
+            self.db.tasks[no].touched += 1;
             self.row_taken(no);
         }
         if self.rng.chance(self.faults.row_deleted) {
@@ -90,14 +112,41 @@ impl World {
             self.db.tasks[no].gone = true;
             self.row_taken(no);
         }
+        if self.rng.chance(self.faults.by_hand) {
+            self.run_by_hand(no);
+        }
+        if self.rng.chance(self.faults.requeue) {
+            self.requeue_silently(no);
+        }
+    }
+
+    /// Airflow resets an orphan to NULL, or queues the same try again, and Windlass is not told: only the row says so.
+    fn requeue_silently(&mut self, no: usize) {
+        let wait = self.rng.delay(0, 500, 5_000);
+        let same_try = self.rng.below(2) == 0;
+        let task = &mut self.db.tasks[no];
+        let live = matches!(task.state, TaskState::Queued | TaskState::Scheduled | TaskState::Running);
+        if !live {
+            return;
+        }
+        task.touched += 1;
+        if same_try {
+            (task.state, task.queued_at, task.same_try) = (TaskState::Scheduled, None, true);
+        } else {
+            (task.state, task.not_before) = (TaskState::None, self.now + wait);
+            task.max_tries += 1;
+        }
+        self.say(Some(no), || format!("it goes back to be queued again (same try: {same_try})"));
+        self.row_taken(no);
     }
 
     /// `clear_task_instances`: a running one is restarted by its own worker, any other goes back to NULL.
-    fn clear(&mut self, no: usize) {
+    pub(crate) fn clear(&mut self, no: usize) {
         self.say(Some(no), || "somebody clears it".into());
         let wait = self.rng.delay(0, 1_000, 5_000);
         let task = &mut self.db.tasks[no];
         (task.not_before, task.same_try, task.max_tries) = (self.now + wait, false, task.try_number + 1);
+        task.touched += 1;
         task.state = match task.state {
             TaskState::Running | TaskState::Restarting => TaskState::Restarting,
             _ => TaskState::None,
@@ -141,7 +190,7 @@ impl World {
         }
         for (number, pod) in self.cluster.pods.iter().enumerate() {
             let failed = pod.view.phase == PodPhase::Failed;
-            let kept = pod.ended() && !self.policy.deletes(failed);
+            let kept = pod.ended() && !self.version.policy.deletes(failed);
             if !pod.gone && !kept {
                 return Some((Some(pod.task), format!("pod {number} is left, {:?}", pod.process)));
             }

@@ -27,9 +27,9 @@ impl Rng {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True in `permille` of 1,000 cases. Draws nothing for 0, so that a fault switched off costs nothing.
+    /// True in `permille` of 1,000 cases. Draws for 0 too: without a fault that never struck, a run stays what it was.
     pub(crate) fn chance(&mut self, permille: u32) -> bool {
-        permille > 0 && self.below(1_000) < u64::from(permille)
+        self.below(1_000) < u64::from(permille)
     }
 
     pub(crate) fn index(&mut self, len: usize) -> usize {

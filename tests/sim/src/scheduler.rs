@@ -2,13 +2,14 @@
 
 use windlass_core::ids::LaunchId;
 use windlass_core::outcome::OutcomeKind;
+use windlass_core::store::StoredStage;
 use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
 use windlass_engine::Input;
 
-use crate::agenda::Event;
+use crate::agenda::{Callback, Event};
 use crate::database::is_failure;
-use crate::faults::Plant;
+use crate::plant::Plant;
 use crate::world::World;
 
 /// `[scheduler] scheduler_zombie_task_threshold` in milliseconds, short enough for a run to see it.
@@ -84,6 +85,7 @@ impl World {
             let given_up = !task.gone && task.state == TaskState::Restarting && unowned;
             if (running || given_up) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
                 self.say(Some(no), || "the scheduler finds a zombie".into());
+                self.db.tasks[no].touched += 1;
                 self.handle_failure(no);
             }
         }
@@ -125,6 +127,7 @@ impl World {
             return;
         }
         task.stuck += 1;
+        task.touched += 1;
         if task.stuck > STUCK_MAX {
             task.state = TaskState::Failed;
         } else {
@@ -218,11 +221,12 @@ impl World {
             if task.queued_by != job {
                 continue;
             }
+            let early = self.plant == Some(Plant::CallbackTooEarly) && task.has_callback;
             let lost = self.rng.chance(self.faults.event_lost);
             if self.plant == Some(Plant::DeliverOnce) {
                 self.delivered(&launch);
             }
-            if !lost && is_failure(&outcome) && self.is_for_this_row(&launch) {
+            if !lost && is_failure(&outcome) && (early || self.is_for_this_row(&launch)) {
                 self.fail(no, &launch);
             }
         }
@@ -231,6 +235,7 @@ impl World {
     fn delivered(&mut self, launch: &LaunchId) {
         if let Some(stored) = self.db.launches.get_mut(launch) {
             stored.delivered = true;
+            self.check.outcome_closed(self.now, stored.task, &self.db.tasks[stored.task], stored);
         }
     }
 
@@ -244,11 +249,16 @@ impl World {
         let waiting = reason.is_some_and(windlass_core::outcome::Reason::leaves_a_waiting_pod);
         let dead = task.worker_alive(self.now) == Some(false);
         // Another pod of the task has it: only one that is to end anyway is failed for that.
+        let may_start = waiting && stored.row.stage != StoredStage::Closed;
         let elsewhere = !names_it && task.hostname.as_deref().is_some_and(|host| host.starts_with("d-t"));
-        task.state == TaskState::Queued
-            || (names_it && !waiting)
-            || (dead && (!elsewhere || task.state == TaskState::Restarting))
-            || self.plant == Some(Plant::EndOfAnyPod)
+        if self.plant == Some(Plant::EndOfAnyPod) {
+            return true;
+        }
+        match task.state {
+            // The job that the row names is of an earlier queueing.
+            TaskState::Queued => !may_start,
+            _ => (names_it && !waiting) || (dead && (!elsewhere || task.state == TaskState::Restarting)),
+        }
     }
 
     fn fail(&mut self, no: usize, launch: &LaunchId) {
@@ -258,8 +268,10 @@ impl World {
             if !std::mem::replace(&mut stored.callback_sent, true) || self.plant == Some(Plant::CallbackAgain)
             {
                 self.check.callback_sent(self.now, no, launch);
-                let wait = self.rng.delay(50, 1_000, 10_000);
-                self.put_in(wait, Event::Callback(launch.clone()));
+                let touched = self.db.tasks[no].touched;
+                let callback = Callback { launch: launch.clone(), touched, again: false };
+                let wait = self.rng.delay(50, 1_000, 30_000);
+                self.put_in(wait, Event::Callback(Box::new(callback)));
             }
             return;
         }
@@ -268,13 +280,26 @@ impl World {
         self.handle_failure(no);
     }
 
-    pub(crate) fn callback_runs(&mut self, launch: &LaunchId) {
-        let Some(stored) = self.db.launches.get(launch) else { return };
+    /// The DAG processor runs `handle_failure`, whatever the row has become by then.
+    pub(crate) fn callback_runs(&mut self, callback: Callback) {
+        let Some(stored) = self.db.launches.get(&callback.launch) else { return };
         let (no, task) = (stored.task, &self.db.tasks[stored.task]);
-        let waits = matches!(task.state, TaskState::Queued | TaskState::Running | TaskState::Restarting);
-        if task.is_of(&stored.row.queueing) && waits {
-            self.say(Some(no), || "the DAG processor runs the callback".into());
-            self.handle_failure(no);
+        if self.db.away_until > self.now {
+            let wait = self.db.away_until - self.now;
+            return self.put_in(wait, Event::Callback(Box::new(callback)));
+        }
+        if task.gone {
+            return;
+        }
+        if !callback.again {
+            self.check.callback_runs(self.now, no, (task, callback.touched), stored);
+        }
+        self.say(Some(no), || "the DAG processor runs the callback".into());
+        self.db.tasks[no].touched += 1;
+        self.handle_failure(no);
+        if !callback.again && self.rng.chance(self.faults.callback_twice) {
+            let wait = self.rng.delay(50, 1_000, 30_000);
+            self.put_in(wait, Event::Callback(Box::new(Callback { again: true, ..callback })));
         }
     }
 }

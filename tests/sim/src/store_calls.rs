@@ -1,13 +1,13 @@
 //! Database calls of the daemons: they take time, commit or not, and their answers may be lost.
 
-use windlass_core::ids::{Epoch, LaunchId};
+use windlass_core::ids::{Epoch, LaunchId, PodRef, Queueing};
 use windlass_core::store::{ClaimAnswer, LaunchChange, LaunchRow, LaunchUpdate, SaveAnswer, TermAnswer};
-use windlass_core::task::TaskView;
+use windlass_core::task::{TaskState, TaskView};
 use windlass_engine::{Answer, Ask};
 
 use crate::agenda::{Event, Sender, Snapshot};
 use crate::database::Change;
-use crate::faults::Plant;
+use crate::plant::Plant;
 use crate::world::World;
 
 /// The driver's own deadline for a database call in milliseconds: below the lease.
@@ -22,7 +22,7 @@ impl World {
         }
         if let Some(answer) = self.planted_answer(&ask) {
             self.answer_in(sender, 1, answer);
-            if self.plant != Some(Plant::AnswerBeforeCommit) {
+            if self.plant != Some(Plant::SettleAfterDelete) {
                 return;
             }
         }
@@ -49,7 +49,13 @@ impl World {
             }
             return;
         }
-        let queued = match &*ask {
+        let snapshot = self.snapshot(&ask);
+        self.put_in(commit_in, Event::DbCommit { sender, ask, snapshot, answer_in });
+    }
+
+    /// What a transaction that begins now sees.
+    pub(crate) fn snapshot(&self, ask: &Ask) -> Snapshot {
+        let queued = match ask {
             Ask::Claim { claims, .. } => claims
                 .iter()
                 .map(|claim| {
@@ -58,11 +64,8 @@ impl World {
                 .collect(),
             _ => Vec::new(),
         };
-        let in_term = epoch_of(&ask).is_none_or(|epoch| epoch.0 == self.db.term.epoch);
-        self.put_in(
-            commit_in,
-            Event::DbCommit { sender, ask, snapshot: Snapshot { in_term, queued }, answer_in },
-        );
+        let in_term = epoch_of(ask).is_none_or(|epoch| epoch.0 == self.db.term.epoch);
+        Snapshot { in_term, queued }
     }
 
     pub(crate) fn db_commit(
@@ -72,7 +75,8 @@ impl World {
         snapshot: &Snapshot,
         answer_in: Option<u64>,
     ) {
-        let answer = self.execute(sender, ask, snapshot);
+        let holder = self.daemons[sender.daemon].holder.clone();
+        let answer = self.execute(&holder, ask, snapshot);
         if self.trace.lines.is_some() {
             self.trace.say(self.now, None, || {
                 format!("database: daemon {} {} {ask:?} -> {answer:?}", sender.daemon, sender.id.0)
@@ -83,15 +87,12 @@ impl World {
         }
     }
 
-    fn execute(&mut self, sender: Sender, ask: &Ask, snapshot: &Snapshot) -> Answer {
-        let holder = self.daemons[sender.daemon].holder.clone();
+    pub(crate) fn execute(&mut self, holder: &str, ask: &Ask, snapshot: &Snapshot) -> Answer {
         let now = self.now;
         match ask {
-            Ask::AcquireTerm { lease_ms } => Answer::Term(self.db.acquire(&holder, *lease_ms, now)),
-            Ask::RenewTerm { epoch, lease_ms } => {
-                Answer::Term(self.db.renew(&holder, *epoch, *lease_ms, now))
-            }
-            Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(&holder, *epoch, now)),
+            Ask::AcquireTerm { lease_ms } => Answer::Term(self.db.acquire(holder, *lease_ms, now)),
+            Ask::RenewTerm { epoch, lease_ms } => Answer::Term(self.db.renew(holder, *epoch, *lease_ms, now)),
+            Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(holder, *epoch, now)),
             Ask::Load { epoch } => {
                 let rows = self.in_term(*epoch, snapshot).then(|| self.db.open_launches());
                 Answer::Loaded(Ok(rows))
@@ -117,7 +118,32 @@ impl World {
             Ask::FindWithdrawn { limit } => Answer::Tasks(Ok(self.db.withdrawn(*limit, now))),
             Ask::FindLaunches(of) => Answer::Launches(Ok(self.find_launches(of))),
             Ask::Save { epoch, updates } => Answer::Saved(self.save(*epoch, updates, snapshot)),
-            _ => Answer::Done,
+            Ask::NotePods(of) => {
+                self.note_pods(of);
+                Answer::Done
+            }
+            // Rows are kept for longer than a run takes.
+            Ask::Purge { .. }
+            | Ask::Create { .. }
+            | Ask::GetPod { .. }
+            | Ask::DeletePod { .. }
+            | Ask::Watch(_)
+            | Ask::Exit => Answer::Done,
+        }
+    }
+
+    /// The one write to a row of Airflow (I5): only while it is this queueing, queued or running.
+    fn note_pods(&mut self, of: &[(Queueing, PodRef)]) {
+        for (queueing, pod) in of {
+            let Some(no) = self.db.by_key.get(&queueing.key).copied() else { continue };
+            let task = &mut self.db.tasks[no];
+            let live = matches!(task.state, TaskState::Queued | TaskState::Running);
+            if (!task.is_of(queueing) || !live) && self.plant != Some(Plant::NoteUnguarded) {
+                continue;
+            }
+            task.external_id = Some(pod.to_string());
+            let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
+            self.check.noted(self.now, no, (task, queueing), stored);
         }
     }
 
@@ -150,10 +176,11 @@ impl World {
         if !self.in_term(epoch, snapshot) {
             return SaveAnswer::Fenced;
         }
+        let unguarded = self.plant == Some(Plant::OutcomeReplaced);
         let mut refused = Vec::new();
         for update in updates {
             let task = self.task_of_launch.get(&update.launch).copied();
-            match self.db.change(update) {
+            match self.db.change(update, unguarded) {
                 Change::Held => self.say(task, || format!("stored: {:?}", update.change)),
                 Change::Refused(row) => refused.push((update.launch.clone(), row.map(|row| *row))),
                 Change::Overwrote => self.check.outcome_changed(self.now, task),
@@ -169,7 +196,7 @@ impl World {
                 let answers = claims.iter().map(|claim| ClaimAnswer::Claimed(claim.launch.clone())).collect();
                 Some(Answer::Claimed(Ok(Some(answers))))
             }
-            (Plant::AnswerBeforeCommit, Ask::Save { updates, .. }) => {
+            (Plant::SettleAfterDelete, Ask::Save { updates, .. }) => {
                 let settles =
                     updates.iter().any(|update| matches!(update.change, LaunchChange::Settle { .. }));
                 settles.then_some(Answer::Saved(SaveAnswer::Saved { refused: Vec::new() }))

@@ -5,7 +5,7 @@ use windlass_engine::Input;
 
 use crate::agenda::Event;
 use crate::daemon::LIST_AGAIN_MS;
-use crate::faults::Plant;
+use crate::plant::Plant;
 use crate::world::World;
 
 impl World {
@@ -34,6 +34,11 @@ impl World {
         }
         if self.daemons[no].paused_until > self.now {
             let wait = self.daemons[no].paused_until - self.now;
+            return self.put_in(wait, Event::WatchStep { daemon: no, generation });
+        }
+        if self.rng.chance(self.faults.watch_cut) {
+            // The server ended it, or the connection went: on from the last resourceVersion, nothing is missed.
+            let wait = self.rng.delay(20, 1_000, 8_000);
             return self.put_in(wait, Event::WatchStep { daemon: no, generation });
         }
         if self.rng.chance(self.faults.watch_gap) {

@@ -10,6 +10,10 @@ use crate::world::World;
 /// A LocalTaskJob looks at its row this often, in milliseconds.
 const HEARTBEAT_MS: u64 = 5_000;
 
+/// States in which `airflow tasks run` starts the body (ti_deps/dependencies_states.py, Airflow 2.11).
+const RUNNABLE: [TaskState; 4] =
+    [TaskState::Queued, TaskState::None, TaskState::UpForRetry, TaskState::UpForReschedule];
+
 impl World {
     /// `airflow tasks run`: the row is locked; the body runs when it is queued, NULL, up_for_retry or
     /// up_for_reschedule (ti_deps/dependencies_states.py), else the worker exits with 0.
@@ -23,9 +27,8 @@ impl World {
         if self.db.away_until > self.now || task.gone {
             return self.finish(number, 1);
         }
-        let runnable =
-            [TaskState::Queued, TaskState::None, TaskState::UpForRetry, TaskState::UpForReschedule];
-        if !runnable.contains(&task.state) {
+        *self.looks.entry(task.state.as_str().to_owned()).or_default() += 1;
+        if !RUNNABLE.contains(&task.state) {
             self.say(Some(no), || format!("pod {number}: the worker finds nothing to run"));
             return self.finish(number, 0);
         }
@@ -40,7 +43,7 @@ impl World {
         let task = &mut self.db.tasks[no];
         task.state = TaskState::Running;
         task.hostname = Some(host);
-        task.job = Some(Job { pod: number, ended: false, died: None });
+        task.job = Some(Job { pod: Some(number), ended: false, died: None });
         self.cluster.pods[number].process = Process::Body;
         self.cluster.pods[number].body_of = Some(of);
         self.bodies += 1;
@@ -69,7 +72,7 @@ impl World {
         let pod = &self.cluster.pods[number];
         let task = &self.db.tasks[pod.task];
         let of = (task.try_number, task.queued_at);
-        let here = task.job.as_ref().is_some_and(|job| job.pod == number);
+        let here = task.job.as_ref().is_some_and(|job| job.pod == Some(number));
         !task.gone && here && task.state == TaskState::Running && pod.body_of == Some(of)
     }
 
@@ -122,7 +125,8 @@ impl World {
     /// Somebody else has written the row: its worker sees it at the next heartbeat.
     pub(crate) fn row_taken(&mut self, no: usize) {
         let job = self.db.tasks[no].job.as_ref();
-        if let Some(number) = job.map(|job| job.pod).filter(|number| self.cluster.pods[*number].runs_body()) {
+        let here = job.and_then(|job| job.pod);
+        if let Some(number) = here.filter(|number| self.cluster.pods[*number].runs_body()) {
             let wait = self.rng.between(0, HEARTBEAT_MS);
             self.put_in(wait, Event::WorkerNotices(number));
         }
@@ -150,12 +154,57 @@ impl World {
     fn end_job(&mut self, number: usize) {
         let no = self.cluster.pods[number].task;
         let task = &mut self.db.tasks[no];
-        let mine = task.job.as_ref().is_some_and(|job| job.pod == number);
+        let mine = task.job.as_ref().is_some_and(|job| job.pod == Some(number));
         if let Some(job) = task.job.as_mut().filter(|_| mine) {
             job.ended = true;
         }
         if mine && task.state == TaskState::Restarting {
             self.handle_failure(no);
+        }
+    }
+
+    /// `airflow tasks run` on a host of somebody: the start rule is the worker's own.
+    pub(crate) fn run_by_hand(&mut self, no: usize) {
+        let task = &mut self.db.tasks[no];
+        if task.gone || !RUNNABLE.contains(&task.state) {
+            return;
+        }
+        task.state = TaskState::Running;
+        task.hostname = Some("laptop".into());
+        task.job = Some(Job { pod: None, ended: false, died: None });
+        task.touched += 1;
+        self.say(Some(no), || "somebody runs it by hand".into());
+        let takes = self.rng.delay(200, 5_000, 40_000);
+        self.put_in(takes, Event::HandEnds(no));
+        // And then it is cleared, now and then.
+        if self.rng.below(8) == 0 {
+            self.clear(no);
+        }
+    }
+
+    pub(crate) fn hand_ends(&mut self, no: usize) {
+        let end = self.rng.pick(&[
+            TaskState::Success,
+            TaskState::Deferred,
+            TaskState::UpForReschedule,
+            TaskState::UpForRetry,
+        ]);
+        let back_in = self.rng.delay(500, 3_000, 20_000);
+        let task = &mut self.db.tasks[no];
+        let Some(job) = task.job.as_mut().filter(|job| job.pod.is_none() && !job.ended) else { return };
+        job.ended = true;
+        self.say(Some(no), || format!("what was run by hand ends: {end:?}"));
+        let task = &mut self.db.tasks[no];
+        match (&task.state, end) {
+            (TaskState::Running, TaskState::UpForRetry) | (TaskState::Restarting, _) => {
+                self.handle_failure(no)
+            }
+            (TaskState::Running, end) => {
+                task.same_try = end != TaskState::Success;
+                (task.state, task.not_before) = (end, self.now + back_in);
+            }
+            // Somebody else has written the row meanwhile.
+            _ => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use super::level::Level;
 use crate::step;
 
 /// Seeds that each run of the tests plays; `cargo xtask sim` plays more.
-const SEEDS: &str = "5000";
+const SEEDS: &str = "100000";
 
 /// Tests by how they ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -219,18 +219,14 @@ impl Launch {
     }
 
     fn overdue_after(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        let lands_by = self.lands_by;
-        let unproved = |asked: &Millis| lands_by.is_some_and(|by| *asked < by && now >= by);
-        let overdue = |asked: &Millis| now.since(*asked) >= policy.answer_ms || unproved(asked);
+        let again = self.asks_again(now, policy);
         match &mut self.stage {
-            Stage::Settling { outcome, asked, .. } if overdue(asked) => {
+            Stage::Settling { outcome, asked, .. } if again(*asked) => {
                 *asked = now;
                 vec![Action::Save(LaunchChange::Settle { outcome: outcome.clone() })]
             }
-            Stage::Settled { asked, .. } if asked.as_ref().is_none_or(overdue) => {
-                self.clear_away(now, policy)
-            }
-            Stage::Closing { asked } if overdue(asked) => self.close(now),
+            Stage::Settled { asked, .. } if asked.is_none_or(&again) => self.clear_away(now, policy),
+            Stage::Closing { asked } if again(*asked) => self.close(now),
             _ => Vec::new(),
         }
     }

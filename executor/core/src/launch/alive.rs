@@ -26,8 +26,7 @@ impl Alive {
     }
 
     pub(super) fn wake_at(&self, lands_by: Option<Millis>, policy: &Policy) -> Option<Millis> {
-        let proof = |asked| lands_by.filter(|by| asked < *by).unwrap_or(Millis(u64::MAX));
-        let answer = self.asked.map(|asked| asked.plus(policy.answer_ms).min(proof(asked)));
+        let answer = self.asked.map(|asked| super::ask_again_at(asked, lands_by, policy.answer_ms));
         let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
         let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
         [answer, pending, unreachable].into_iter().flatten().min()
@@ -291,12 +290,10 @@ impl Launch {
     }
 
     fn overdue_alive(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        let lands_by = self.lands_by;
+        let again = self.asks_again(now, policy);
         match &mut self.stage {
             Stage::Alive(alive) => {
-                let unproved = |asked: Millis| lands_by.is_some_and(|by| asked < by && now >= by);
-                let overdue = |asked: Millis| now.since(asked) >= policy.answer_ms || unproved(asked);
-                if alive.asked.is_some_and(overdue) {
+                if alive.asked.is_some_and(&again) {
                     alive.asked = Some(now);
                     return vec![Action::GetPod];
                 }
@@ -320,7 +317,7 @@ impl Launch {
                     _ => vec![Action::ReadTask],
                 }
             }
-            Stage::Relaunching { why, asked, .. } if now.since(*asked) >= policy.answer_ms => {
+            Stage::Relaunching { why, asked, .. } if again(*asked) => {
                 *asked = now;
                 let why = why.clone();
                 vec![self.save_relaunch(&why)]

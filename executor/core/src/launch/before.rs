@@ -167,8 +167,9 @@ impl Launch {
     }
 
     fn overdue_before(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
+        let again = self.asks_again(now, policy);
         match &mut self.stage {
-            Stage::Checking { asked, .. } if now.since(*asked) >= policy.answer_ms => {
+            Stage::Checking { asked, .. } if again(*asked) => {
                 *asked = now;
                 vec![self.check()]
             }

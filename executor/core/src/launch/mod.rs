@@ -284,8 +284,14 @@ impl Launch {
 
     /// A question asked at `asked` is asked again then. One about the pod gets no proof before `lands_by`.
     fn ask_again_at(&self, asked: Millis, policy: &Policy) -> Millis {
-        let overdue = asked.plus(policy.answer_ms);
-        self.lands_by.filter(|by| asked < *by).map_or(overdue, |by| overdue.min(by))
+        ask_again_at(asked, self.lands_by, policy.answer_ms)
+    }
+
+    /// Whether a question asked then is to be asked again now: by the same rule as `wake_at`, so that each waking finds
+    /// something to do.
+    fn asks_again(&self, now: Millis, policy: &Policy) -> impl Fn(Millis) -> bool + use<> {
+        let (lands_by, answer_ms) = (self.lands_by, policy.answer_ms);
+        move |asked| now >= ask_again_at(asked, lands_by, answer_ms)
     }
 
     /// Barrier I11: whether a task body of this launch could still begin.
@@ -383,4 +389,9 @@ impl Launch {
         }
         self.apply(Fact::Tick, now, policy)
     }
+}
+
+fn ask_again_at(asked: Millis, lands_by: Option<Millis>, answer_ms: u64) -> Millis {
+    let overdue = asked.plus(answer_ms);
+    lands_by.filter(|by| asked < *by).map_or(overdue, |by| overdue.min(by))
 }

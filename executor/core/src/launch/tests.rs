@@ -474,3 +474,272 @@ fn a_refused_settle_whose_row_is_settled_means_that_an_earlier_answer_was_lost()
     assert_eq!(story.tell(Fact::Refused(None)), vec![]);
     assert_eq!(story.launch.stage, Stage::Closed);
 }
+
+#[test]
+fn each_waking_finds_something_to_do() {
+    // Found by the simulator: a question whose answer could prove nothing before `lands_by` was woken for then, and
+    // asked again only when it was overdue; in between the engine turned without a pause.
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "cut".into() }));
+    // A turn that comes early: the pod is asked for while the create may still land.
+    assert_eq!(story.tell(Fact::Turn), vec![Action::GetPod]);
+    story.now = story.launch.wake_at(&story.policy).unwrap();
+    assert_eq!(story.now, T0.plus(story.policy.create_ms));
+    assert_eq!(story.tell(Fact::Tick), vec![Action::GetPod]);
+    assert!(story.launch.wake_at(&story.policy).unwrap() > story.now);
+}
+
+fn reason_of(view: &PodView) -> Option<Reason> {
+    match classify(view, &Policy::default()) {
+        PodStanding::Ended(PodEnd::Failed { reason, .. }) | PodStanding::Stuck { reason, .. } => Some(reason),
+        PodStanding::Ended(_) | PodStanding::Started | PodStanding::Waiting(_) => None,
+    }
+}
+
+#[test]
+fn a_pods_status_is_read_for_its_most_telling_reason() {
+    let launch = Launch::seen(&queued_task(), T0);
+    let failed = |reason: &str| PodView {
+        phase: PodPhase::Failed,
+        status_reason: reason.into(),
+        ..*ended(&launch, 1, "Error")
+    };
+    for (said, reason) in [
+        ("Evicted", Reason::Evicted),
+        ("Preempting", Reason::Preempted),
+        ("NodeLost", Reason::NodeLost),
+        ("DeadlineExceeded", Reason::DeadlineExceeded),
+        ("OutOfcpu", Reason::Evicted),
+        ("something new", Reason::WorkerExited),
+    ] {
+        assert_eq!(reason_of(&failed(said)), Some(reason), "{said}");
+    }
+    let disrupted = Some(("PreemptionByScheduler".to_owned(), "a pod of higher priority".to_owned()));
+    assert_eq!(reason_of(&PodView { disruption: disrupted, ..failed("") }), Some(Reason::Preempted));
+    let unknown = Some(("SomethingNew".to_owned(), String::new()));
+    assert_eq!(reason_of(&PodView { disruption: unknown, ..failed("") }), Some(Reason::WorkerExited));
+    for (of_worker, reason) in [
+        ("OOMKilled", Reason::OomKilled),
+        ("ContainerCannotRun", Reason::ContainerConfig),
+        ("StartError", Reason::ContainerConfig),
+        ("Error", Reason::Killed),
+    ] {
+        assert_eq!(reason_of(&ended(&launch, 137, of_worker)), Some(reason), "{of_worker}");
+    }
+    let without_status = PodView { worker: ContainerState::Unknown, ..failed("") };
+    assert_eq!(reason_of(&without_status), Some(Reason::WorkerExited));
+}
+
+#[test]
+fn an_init_container_that_failed_or_cannot_start_is_the_reason() {
+    let launch = Launch::seen(&queued_task(), T0);
+    let init = |exit_code, reason: &str, message: &str| {
+        let state = ContainerState::Terminated { exit_code, reason: reason.into(), message: message.into() };
+        PodView { phase: PodPhase::Failed, failed_init: Some(("sync".into(), state)), ..view(&launch) }
+    };
+    assert_eq!(reason_of(&init(137, "OOMKilled", "")), Some(Reason::OomKilled));
+    let PodStanding::Ended(PodEnd::Failed { reason, message, exit_code }) =
+        classify(&init(3, "Error", "no such branch"), &Policy::default())
+    else {
+        panic!("not failed")
+    };
+    assert_eq!(
+        (reason, message.as_str(), exit_code),
+        (Reason::InitFailed, "init container `sync` ended with exit code 3: no such branch", None)
+    );
+    for (waits, reason) in
+        [("InvalidImageName", Reason::ImagePull), ("CreateContainerConfigError", Reason::ContainerConfig)]
+    {
+        let state = ContainerState::Waiting { reason: waits.into(), message: String::new() };
+        let view = PodView { failed_init: Some(("sync".into(), state)), ..view(&launch) };
+        assert_eq!(reason_of(&view), Some(reason), "{waits}");
+    }
+    let passes = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let waiting = PodView { failed_init: Some(("sync".into(), passes)), ..view(&launch) };
+    assert_eq!(classify(&waiting, &Policy::default()), PodStanding::Waiting(None));
+}
+
+#[test]
+fn the_phase_stands_in_where_the_worker_has_no_status() {
+    let launch = Launch::seen(&queued_task(), T0);
+    let in_phase = |phase| classify(&PodView { phase, ..view(&launch) }, &Policy::default());
+    assert_eq!(in_phase(PodPhase::Succeeded), PodStanding::Ended(PodEnd::Succeeded));
+    assert_eq!(in_phase(PodPhase::Running), PodStanding::Started);
+    assert_eq!(in_phase(PodPhase::Pending), PodStanding::Waiting(None));
+}
+
+#[test]
+fn a_host_is_the_pods_also_with_a_domain_or_cut_at_63_characters() {
+    let mut story = Story::started();
+    story.launch.pod.name = "d".repeat(70);
+    let host = |host: String| {
+        let row = TaskRow { hostname: Some(host), ..row(&story.launch, TaskState::Running) };
+        story.launch.is_host(&TaskView { launch: story.launch.id.clone(), row: Some(row), withdrawn: false })
+    };
+    assert!(host("d".repeat(70)) && host("d".repeat(63)) && host(format!("{}.pods.svc", "d".repeat(70))));
+    assert!(!host("d".repeat(62)) && !host(format!("{}e", "d".repeat(62))) && !host("laptop".into()));
+}
+
+#[test]
+fn a_pod_that_does_not_start_in_time_fails_its_launch_with_what_it_waited_for() {
+    let waits = [
+        (Some("0/3 nodes are available: insufficient cpu"), Reason::Unschedulable),
+        (Some("ContainerCreating"), Reason::PendingTimeout),
+        (None, Reason::PendingTimeout),
+    ];
+    for (waits_for, reason) in waits {
+        let mut story = Story::created();
+        story.policy.pending_ms = 60_000;
+        let view = PodView { unschedulable: waits_for.map(str::to_owned), ..view(&story.launch) };
+        story.tell(Fact::PodSeen(Box::new(view)));
+        story.now = story.launch.wake_at(&story.policy).unwrap();
+        assert_eq!(story.tell(Fact::Tick), vec![Action::ReadTask]);
+        let outcome = story.settled(Some(row(&story.launch, TaskState::Queued)));
+        assert_eq!(outcome.reason, Some(reason));
+        let waited = waits_for.unwrap_or("its containers have not started");
+        assert_eq!(outcome.message, format!("the pod did not start within 60 s: {waited}"));
+    }
+}
+
+#[test]
+fn what_a_pod_waited_for_is_told_when_its_queueing_is_taken_back() {
+    let mut story = Story::created();
+    let unschedulable = Some("0/3 nodes are available".to_owned());
+    story.tell(Fact::PodSeen(Box::new(PodView { unschedulable, ..view(&story.launch) })));
+    let outcome = story.settled(Some(row(&story.launch, TaskState::Failed)));
+    assert_eq!(
+        outcome.message,
+        "the task instance went to `failed` before its pod started; its pod waited for: 0/3 nodes are available"
+    );
+}
+
+#[test]
+fn a_withdrawal_wins_over_the_end_of_a_pod_whose_task_did_not_begin() {
+    let mut story = Story::started();
+    story.ends(1, "Error");
+    let row = Some(row(&story.launch, TaskState::Queued));
+    let view = TaskView { launch: story.launch.id.clone(), row, withdrawn: true };
+    let actions = story.tell(Fact::TaskSeen(view));
+    assert!(
+        matches!(&actions[..], [Action::Save(LaunchChange::Settle { outcome })]
+            if outcome.kind == OutcomeKind::Withdrawn),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_relaunch_that_is_not_answered_is_asked_for_again_and_a_refused_one_reads_the_row() {
+    let mut story = Story::created();
+    let evicted = PodView { phase: PodPhase::Failed, status_reason: "Evicted".into(), ..view(&story.launch) };
+    story.tell(Fact::PodSeen(Box::new(evicted)));
+    let again = story.judged(Some(row(&story.launch, TaskState::Queued)));
+    assert!(matches!(&again[..], [Action::Save(LaunchChange::Relaunch { .. })]), "{again:?}");
+    story.now = story.launch.wake_at(&story.policy).unwrap();
+    assert_eq!(story.tell(Fact::Tick), again);
+    // The row is at the next attempt already: the first answer was lost.
+    let attempt = Attempt(2);
+    let refused = LaunchRow {
+        launch: story.launch.id.clone(),
+        queueing: queueing(),
+        stage: StoredStage::Claimed,
+        attempt,
+        pod: story.launch.pod.clone(),
+        uid: None,
+        outcome: None,
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    };
+    story.tell(Fact::Refused(Some(refused)));
+    assert_eq!(story.launch.attempt, attempt);
+    assert!(matches!(story.launch.stage, Stage::Ready { untried: true, .. }));
+}
+
+#[test]
+fn a_tick_that_comes_early_asks_for_nothing() {
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    assert_eq!(story.tell(Fact::Tick), vec![], "creating");
+    story.tell(Fact::CreateAnswered(CreateAnswer::NameTaken { why: "terminating".into() }));
+    story.tell(Fact::Turn);
+    assert_eq!(story.tell(Fact::Tick), vec![], "checking");
+    let mut story = Story::started();
+    story.ends(1, "Error");
+    assert_eq!(story.tell(Fact::Tick), vec![], "judging");
+    let evicted = PodView { status_reason: "Evicted".into(), ..*ended(&story.launch, 137, "Error") };
+    story.tell(Fact::PodSeen(Box::new(evicted)));
+    let again = story.judged(Some(row(&story.launch, TaskState::Queued)));
+    assert!(matches!(story.launch.stage, Stage::Relaunching { .. }), "{again:?}");
+    assert_eq!(story.tell(Fact::Tick), vec![], "relaunching");
+    let mut story = Story::started();
+    story.ends(0, "Completed");
+    story.settled(Some(row(&story.launch, TaskState::Success)));
+    assert_eq!(story.tell(Fact::Tick), vec![], "settling");
+    story.tell(Fact::Saved);
+    assert_eq!(story.tell(Fact::Tick), vec![], "settled");
+    story.tell(Fact::DeleteAnswered(DeleteAnswer::Accepted));
+    assert_eq!(story.tell(Fact::Tick), vec![], "closing");
+}
+
+#[test]
+fn a_refused_create_whose_pod_the_watch_has_seen_is_in_doubt() {
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    // An earlier leader's create landed.
+    story.tell(Fact::PodSeen(Box::new(view(&story.launch))));
+    let refused = CreateAnswer::Refused { reason: Reason::PodRejected, message: "a webhook".into() };
+    story.tell(Fact::CreateAnswered(refused));
+    assert_eq!(story.tell(Fact::Saved), vec![Action::GetPod]);
+}
+
+#[test]
+fn another_pod_of_the_name_is_asked_for_after_the_outcome_too() {
+    let mut story = Story::started();
+    story.ends(0, "Completed");
+    story.settled(Some(row(&story.launch, TaskState::Success)));
+    let other = PodView { uid: PodUid("u2".into()), ..view(&story.launch) };
+    story.tell(Fact::PodSeen(Box::new(other)));
+    assert_eq!(story.tell(Fact::Saved), vec![Action::GetPod]);
+}
+
+#[test]
+fn a_pod_that_a_lost_leader_made_after_ours_had_gone_is_followed() {
+    let mut story = Story::created();
+    story.tell(Fact::PodDeleted(PodUid("u1".into())));
+    assert_eq!(story.tell(Fact::GetAnswered(GetAnswer::Gone)), vec![Action::ReadTask]);
+    let late = Box::new(PodView { uid: PodUid("u2".into()), ..view(&story.launch) });
+    assert_eq!(story.tell(Fact::PodSeen(late.clone())), vec![Action::GetPod]);
+    story.tell(Fact::GetAnswered(GetAnswer::Found(Some(late))));
+    assert_eq!(story.launch.uid(), Some(&PodUid("u2".into())));
+    assert!(matches!(story.launch.stage, Stage::Alive(_)));
+}
+
+#[test]
+fn a_refused_relaunch_goes_on_from_where_the_row_stands() {
+    let mut story = Story::started();
+    let evicted = PodView { status_reason: "Evicted".into(), ..*ended(&story.launch, 137, "Error") };
+    story.tell(Fact::PodSeen(Box::new(evicted)));
+    story.judged(Some(row(&story.launch, TaskState::Queued)));
+    story.launch.may_land_until(story.now.plus(500));
+    let found = LaunchRow {
+        launch: story.launch.id.clone(),
+        queueing: queueing(),
+        stage: StoredStage::Claimed,
+        attempt: Attempt(3),
+        pod: story.launch.pod.clone(),
+        uid: None,
+        outcome: None,
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    };
+    story.tell(Fact::Refused(Some(found)));
+    assert_eq!(story.launch.attempt, Attempt(3));
+    assert_eq!(
+        story.launch.wake_at(&story.policy),
+        Some(story.now.plus(500)),
+        "what may land is not forgotten"
+    );
+    let other_name = PodRef { namespace: "ns".into(), name: "d-t-of-somebody".into() };
+    let view = PodView { pod: other_name, ..view(&story.launch) };
+    assert!(matches!(&story.tell(Fact::PodSeen(Box::new(view)))[..], [Action::DeletePod { .. }]));
+}

@@ -99,6 +99,10 @@ class World:
     def fail(self, launch_id: str, reason: str = "OomKilled", message: str = "container base used 1Gi of 1Gi") -> None:
         self.settle(launch_id, "failure", reason, message, 137)
 
+    def close(self, launch_id: str) -> None:
+        """Nothing is left of its pod."""
+        self.sql("UPDATE windlass.launch SET stage = 'closed', closed_at = now() WHERE launch_id = %s", launch_id)
+
     def launch(self, launch_id: str) -> Any:
         (row,) = self.sql("SELECT * FROM windlass.launch WHERE launch_id = %s", launch_id)
         return row

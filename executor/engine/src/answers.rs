@@ -171,7 +171,7 @@ impl Engine {
     /// A launch of an earlier term, whose last create may be on its way still.
     fn found(&self, row: LaunchRow, now: Millis) -> Launch {
         let mut launch = Launch::found(row, now);
-        launch.may_land_until(now.plus(self.policy.create_ms));
+        launch.may_land_until(now.plus(self.policy.landing_ms()));
         launch
     }
 
@@ -193,7 +193,7 @@ impl Engine {
                 continue;
             }
             new += 1;
-            let launch = Launch::seen(task, now);
+            let mut launch = Launch::seen(task, now);
             let claim = Claim {
                 launch: launch.id.clone(),
                 queueing: launch.queueing.clone(),
@@ -202,7 +202,12 @@ impl Engine {
                 priority_weight: launch.priority_weight,
             };
             // Another queueing of the key means that the earlier one is over, or soon: its row is read again.
-            for other in self.reign.book.others(&launch) {
+            let others = self.reign.book.others(&launch);
+            // A body of this queueing may have begun in the other's pod after the intake read the row (I1).
+            if !others.is_empty() || self.reign.intake.closed_meanwhile(&launch.queueing.key) {
+                launch.read_before_create();
+            }
+            for other in others {
                 if let Some(other) = self.reign.book.get(&other) {
                     self.reign.reads.put(other.id.clone(), other.queueing.clone());
                 }
@@ -254,7 +259,7 @@ impl Engine {
                     && matches!(launch.stage, Stage::Claiming { .. })
                 {
                     *launch = Launch::found(*row, now);
-                    launch.may_land_until(now.plus(self.policy.create_ms));
+                    launch.may_land_until(now.plus(self.policy.landing_ms()));
                     self.file(&id, now);
                 }
             }

@@ -1,5 +1,8 @@
 //! When to look for work: the hand-over when woken, the full pass as ground truth, withdrawals while pods wait.
 
+use std::collections::BTreeSet;
+
+use windlass_core::ids::TaskKey;
 use windlass_core::store::IntakePass;
 use windlass_core::time::Millis;
 
@@ -39,6 +42,8 @@ pub(crate) struct Intake {
     full: Look,
     withdrawn: Look,
     woken: bool,
+    /// Keys of launches that were closed while a pass was under way.
+    closed: BTreeSet<TaskKey>,
 }
 
 impl Intake {
@@ -72,6 +77,25 @@ impl Intake {
         if more || (pass == IntakePass::Handover && self.woken) {
             look.next = now;
         }
+        if !self.under_way() {
+            self.closed.clear();
+        }
+    }
+
+    fn under_way(&self) -> bool {
+        self.full.asked.is_some() || self.handover.asked.is_some()
+    }
+
+    /// A launch was closed. The pass under way may have read its row before the body in its pod began.
+    pub(crate) fn closed(&mut self, key: &TaskKey) {
+        if self.under_way() {
+            self.closed.insert(key.clone());
+        }
+    }
+
+    /// Whether a launch of this key was closed since the pass now answered began.
+    pub(crate) fn closed_meanwhile(&self, key: &TaskKey) -> bool {
+        self.closed.contains(key)
     }
 
     pub(crate) fn withdrawn_due(&mut self, now: Millis, settings: &Settings) -> bool {

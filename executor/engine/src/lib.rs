@@ -126,10 +126,10 @@ impl Reign {
             intake: Intake::default(),
             pacing: Pacing::new(settings.creates_max),
             claims: Batch::default(),
-            saves: Batch::default(),
-            reads: Batch::default(),
+            saves: Batch::with_gap(settings.save_gap_ms),
+            reads: Batch::with_gap(settings.save_gap_ms),
             specs: Batch::default(),
-            notes: Batch::default(),
+            notes: Batch::with_gap(settings.note_gap_ms),
             strangers: Batch::default(),
             claim_doubted: None,
             gets: VecDeque::new(),
@@ -220,6 +220,7 @@ impl Engine {
             && launch.stage == Stage::Closed
         {
             self.counters.closed += 1;
+            self.reign.intake.closed(&launch.queueing.key);
         }
         self.reign.book.file(id, now, &self.policy);
     }
@@ -258,10 +259,12 @@ impl Engine {
         }
     }
 
-    /// A create goes out at once: its turn was given by `send`, which looked at the term and the window.
+    /// A create goes out at once: its turn was given by `send`, which looked at the term and the window. Reading the row
+    /// may have taken time since then.
     fn create(&mut self, id: &LaunchId, now: Millis) {
         let timeout_ms = self.policy.create_ms;
-        let Some(start_by) = self.term.start_by(timeout_ms).filter(|by| now <= *by) else {
+        let in_term = |by: &Millis| now <= *by && self.stopping.is_none();
+        let Some(start_by) = self.term.start_by(timeout_ms).filter(in_term) else {
             let error = "the term ends before the create could".into();
             self.tell(id, Fact::CreateAnswered(windlass_core::cluster::CreateAnswer::Unknown { error }), now);
             return;

@@ -1,7 +1,8 @@
 //! What waits to be sent: one batch of each kind in flight, the next one fills meanwhile.
 //!
 //! Batches clock themselves: a lone item leaves at once, a crowd leaves together. The number of statements per second
-//! is bounded by the database's answers, not by the number of tasks.
+//! is bounded by the database's answers, and for what nobody waits for also by a gap between two batches: a fast
+//! database would answer each handful at once, and the cost of a transaction fall on five rows instead of fifty.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,11 @@ use crate::command::CommandId;
 pub(crate) struct Batch<V> {
     waiting: BTreeMap<LaunchId, V>,
     in_flight: Option<InFlight<V>>,
+    /// After a failure.
     hold_until: Millis,
+    /// From one batch to the next, unless that one is full.
+    gap_ms: u64,
+    gap_until: Millis,
 }
 
 #[derive(Debug)]
@@ -29,7 +34,15 @@ struct InFlight<V> {
 
 impl<V> Default for Batch<V> {
     fn default() -> Self {
-        Self { waiting: BTreeMap::new(), in_flight: None, hold_until: Millis(0) }
+        Self::with_gap(0)
+    }
+}
+
+impl<V> Batch<V> {
+    /// Batches follow each other at this distance at least, in milliseconds.
+    pub(crate) fn with_gap(gap_ms: u64) -> Self {
+        let (waiting, at) = (BTreeMap::new(), Millis(0));
+        Self { waiting, in_flight: None, hold_until: at, gap_ms, gap_until: at }
     }
 }
 
@@ -58,6 +71,10 @@ impl<V: Clone> Batch<V> {
         if self.in_flight.is_some() || self.waiting.is_empty() || now < self.hold_until {
             return None;
         }
+        if now < self.gap_until && self.waiting.len() < limit as usize {
+            return None;
+        }
+        self.gap_until = now.plus(self.gap_ms);
         let rest = match self.waiting.keys().nth(limit as usize).cloned() {
             Some(first_left) => self.waiting.split_off(&first_left),
             None => BTreeMap::new(),
@@ -103,7 +120,7 @@ impl<V: Clone> Batch<V> {
         match &self.in_flight {
             Some(batch) => Some(batch.since.plus(give_up_ms)),
             None if self.waiting.is_empty() => None,
-            None => Some(self.hold_until),
+            None => Some(self.hold_until.max(self.gap_until)),
         }
     }
 }
@@ -123,5 +140,44 @@ pub(crate) fn merge(waiting: &mut BTreeMap<LaunchId, LaunchChange>, id: LaunchId
     };
     if !older_wins {
         waiting.insert(id, change);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(at: u8) -> LaunchId {
+        format!("{}{}", char::from(b'a' + at % 26), "a".repeat(25)).parse().unwrap()
+    }
+
+    #[test]
+    fn a_lone_item_leaves_at_once_and_those_behind_it_together() {
+        let mut batch = Batch::with_gap(50);
+        batch.put(id(0), ());
+        assert_eq!(batch.take(CommandId(1), 9, Millis(100), 1_000).map(|items| items.len()), Some(1));
+        batch.put(id(1), ());
+        batch.done(CommandId(1));
+        batch.put(id(2), ());
+        assert_eq!(
+            (batch.take(CommandId(2), 9, Millis(149), 1_000), batch.wake_at(1_000)),
+            (None, Some(Millis(150)))
+        );
+        assert_eq!(batch.take(CommandId(2), 9, Millis(150), 1_000).map(|items| items.len()), Some(2));
+    }
+
+    #[test]
+    fn a_full_batch_waits_for_no_gap_but_for_the_end_of_a_failure() {
+        let mut batch = Batch::with_gap(50);
+        for at in 0..6 {
+            batch.put(id(at), ());
+        }
+        let take = |number, now, batch: &mut Batch<()>| batch.take(CommandId(number), 3, Millis(now), 1_000);
+        assert_eq!(take(1, 100, &mut batch).map(|items| items.len()), Some(3));
+        batch.done(CommandId(1));
+        assert_eq!(take(2, 101, &mut batch).map(|items| items.len()), Some(3));
+        batch.failed(CommandId(2), Millis(102), 500);
+        assert_eq!(take(3, 601, &mut batch), None);
+        assert_eq!(take(3, 602, &mut batch).map(|items| items.len()), Some(3));
     }
 }

@@ -38,7 +38,9 @@ impl Engine {
 
     fn send_term(&mut self, now: Millis) {
         if let Some(since) = self.stopping {
-            let late = now.since(since) >= self.settings.drain_ms;
+            // A create under way trusts in the term: it is waited for in any case. Its own timeout bounds that.
+            let creates = self.reign.count_open(|open| matches!(open, Open::Create(..)));
+            let late = now.since(since) >= self.settings.drain_ms && creates == 0;
             if !self.term.leads() || late || self.drained() {
                 self.term.release(now);
             }
@@ -171,7 +173,7 @@ impl Engine {
         let mut at = vec![self.term.wake_at()];
         // Once it no longer leads, there is nothing left to drain.
         if let Some(since) = self.stopping.filter(|_| self.term.leads()) {
-            at.push(Some(since.plus(self.settings.drain_ms)));
+            at.push(Some(since.plus(self.settings.drain_ms)).filter(|at| now < *at));
         }
         let reign = &self.reign;
         if reign.loaded && self.term.leads() {

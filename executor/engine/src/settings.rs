@@ -33,6 +33,11 @@ pub struct Settings {
     pub gets_max: u32,
     /// A namespace whose quota is full is left alone for so long.
     pub quota_hold_ms: u64,
+    /// Writes and re-reads of launches leave at this distance at least, unless a batch is full. Claims, for which a task
+    /// waits, have none.
+    pub save_gap_ms: u64,
+    /// The same of the pods' names for people.
+    pub note_gap_ms: u64,
     /// A batch that failed is tried again after so long.
     pub retry_ms: u64,
     /// An answer is given up after so long (the driver's own deadlines are shorter).
@@ -61,6 +66,8 @@ impl Default for Settings {
             deletes_max: 16,
             gets_max: 8,
             quota_hold_ms: 2_000,
+            save_gap_ms: 50,
+            note_gap_ms: 1_000,
             retry_ms: 500,
             answer_ms: 15_000,
             drain_ms: 5_000,

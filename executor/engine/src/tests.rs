@@ -5,6 +5,7 @@ use std::sync::Arc;
 use windlass_core::cluster::CreateAnswer;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
+use windlass_core::outcome::Reason;
 use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
 use windlass_core::store::{
     ClaimAnswer, IntakePass, LaunchRow, QueuedTask, SaveAnswer, StoredStage, TermAnswer,
@@ -23,7 +24,9 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let engine = Engine::new(Settings::default(), Policy::default());
+        // Without gaps each answer leads to what comes next at once; `outbox` tests the gaps.
+        let settings = Settings { save_gap_ms: 0, note_gap_ms: 0, ..Settings::default() };
+        let engine = Engine::new(settings, Policy::default());
         Self { engine, now: Millis(1_000), asked: Vec::new() }
     }
 
@@ -225,6 +228,57 @@ fn a_newer_queueing_waits_until_the_older_pod_cannot_start_any_more() {
 }
 
 #[test]
+fn a_row_read_before_an_older_pod_took_its_task_is_read_again() {
+    // Found by the simulator (seed 42533): the older pod ran the newer try, and the newer pod ran it again.
+    let mut world = World::leading();
+    let (older, newer) = (task("a", "ns", 1, 1), task("a", "ns", 1, 2));
+    world.hand_over(vec![older.clone()]);
+    world.claim_all();
+    let running = PodView {
+        phase: PodPhase::Running,
+        worker: ContainerState::Running,
+        pod: older.pod.clone(),
+        ..*pod(&older, "u1")
+    };
+    world.answer("create", Answer::Created(CreateAnswer::Created(Box::new(running))));
+    world.hand_over(vec![newer.clone()]);
+    // Before the claim is answered the older pod's worker takes the task: it bars nobody any more.
+    let row = TaskRow {
+        state: TaskState::Running,
+        try_number: 1,
+        queued_at: Some(UtcMicros(2)),
+        hostname: Some(older.pod.name.clone()),
+        worker_alive: Some(true),
+    };
+    let view = TaskView { launch: older.launch, row: Some(row), withdrawn: false };
+    world.answer("read tasks", Answer::Tasks(Ok(vec![view])));
+    world.claim_all();
+    assert_eq!(world.created(), Vec::<String>::new());
+    world.answer("read specs", Answer::Specs(Ok(vec![(newer.launch, None)])));
+    assert_eq!(world.created(), Vec::<String>::new(), "the row is not queued any more");
+}
+
+#[test]
+fn a_launch_that_was_closed_while_the_intake_read_is_no_proof_either() {
+    let mut world = World::leading();
+    let (older, newer) = (task("a", "ns", 1, 1), task("a", "ns", 1, 2));
+    world.hand_over(vec![older.clone()]);
+    world.claim_all();
+    world.input(Input::Woken);
+    let refused = CreateAnswer::Refused { reason: Reason::PodRejected, message: "no image".into() };
+    world.answer("create", Answer::Created(refused));
+    while world.count("save") > 0 {
+        world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
+    }
+    assert_eq!(world.engine.launches().count(), 0, "nothing is left of the older one");
+    world.answer("handover", Answer::Intake(Ok(vec![newer.clone()])));
+    world.claim_all();
+    assert_eq!(world.created(), Vec::<String>::new());
+    world.answer("read specs", Answer::Specs(Ok(vec![(newer.launch, Some(newer.spec))])));
+    assert_eq!(world.created(), ["a"]);
+}
+
+#[test]
 fn a_fenced_write_ends_the_term_and_everything_in_memory() {
     let mut world = World::leading();
     world.hand_over(vec![task("a", "ns", 1, 1)]);
@@ -271,6 +325,35 @@ fn a_stop_finishes_what_is_under_way_and_hands_over_at_once() {
     world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
     world.answer("release", Answer::Term(TermAnswer::Released));
     assert_eq!(world.count("exit"), 1);
+}
+
+#[test]
+fn a_term_is_not_released_over_a_create_that_trusts_in_it() {
+    // Found by the simulator (seed 66483): a create was sent after another daemon had the term.
+    let mut world = World::leading();
+    let (older, newer) = (task("a", "ns", 1, 1), task("a", "ns", 1, 2));
+    world.hand_over(vec![task("b", "ns", 1, 1), older.clone()]);
+    world.claim_all();
+    let refused = CreateAnswer::Refused { reason: Reason::PodRejected, message: "no image".into() };
+    let first = world.take("create");
+    world.answer("create", Answer::Created(refused));
+    world.hand_over(vec![newer.clone()]);
+    world.claim_all();
+    world.input(Input::Stop);
+    // The row was being read when the stop came: no create follows any more.
+    while world.count("read specs") > 0 {
+        world.answer("read specs", Answer::Specs(Ok(vec![(newer.launch.clone(), Some(newer.spec.clone()))])));
+    }
+    assert_eq!(world.created(), Vec::<String>::new());
+    while world.count("save") > 0 {
+        world.answer("save", Answer::Saved(SaveAnswer::Saved { refused: vec![] }));
+    }
+    renewed(&mut world, Settings::default().drain_ms);
+    assert_eq!(world.count("release"), 0, "the first create is still under way");
+    assert!(world.engine.next_wake(world.now) > world.now.plus(100), "only its answer can change that");
+    let unknown = CreateAnswer::Unknown { error: "no answer".into() };
+    world.input(Input::Answer { id: first.id, answer: Answer::Created(unknown) });
+    assert_eq!(world.count("release"), 1);
 }
 
 #[test]
@@ -426,7 +509,7 @@ fn created_twice(world: &mut World) -> Command {
     world.hand_over(vec![task("a", "ns", 1, 1)]);
     world.claim_all();
     let first = world.take("create");
-    for ms in [policy.create_ms + policy.answer_ms, policy.create_ms + policy.backoff_ms, 1] {
+    for ms in [policy.create_ms + policy.answer_ms, policy.landing_ms() + policy.backoff_ms, 1] {
         renewed(world, ms);
     }
     world.answer("get", Answer::Got(windlass_core::cluster::GetAnswer::Gone));
@@ -470,7 +553,7 @@ fn the_late_answer_of_an_earlier_attempt_is_not_taken_for_this_one() {
     let evicted = PodView { phase: PodPhase::Failed, status_reason: "Evicted".into(), ..*pod(&of, "u1") };
     renewed(&mut world, Policy::default().create_ms + Policy::default().answer_ms);
     world.input(Input::Pod(PodEvent::Seen(Box::new(evicted.clone()))));
-    renewed(&mut world, Policy::default().create_ms);
+    renewed(&mut world, Policy::default().landing_ms() + 500);
     let got = windlass_core::cluster::GetAnswer::Found(Some(Box::new(evicted)));
     for _ in 0..world.count("get") {
         world.answer("get", Answer::Got(got.clone()));

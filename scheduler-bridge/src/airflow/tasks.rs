@@ -33,7 +33,8 @@ const READ: &str = "
     LEFT JOIN {airflow}job j ON j.id = ti.job_id
     LEFT JOIN windlass.launch l ON l.launch_id = q.launch_id";
 
-/// `running` and `restarting` are no withdrawal: the pod has started, and how it ends decides.
+/// `running` and `restarting` are no withdrawal: the pod has started, and how it ends decides. A launch without a pod is
+/// shown all the same: somebody else runs its task, and a leader that has lost sight of it finds it here.
 const WITHDRAWN: &str = "
     SELECT l.launch_id, {view}
     FROM windlass.launch l
@@ -44,6 +45,7 @@ const WITHDRAWN: &str = "
         AND (l.withdrawn_at IS NOT NULL
             OR ti.state IS NULL
             OR ti.state NOT IN ('queued', 'running', 'restarting')
+            OR (ti.state <> 'queued' AND l.stage = 'claimed')
             OR ti.try_number IS DISTINCT FROM l.try_number
             OR ti.queued_dttm IS DISTINCT FROM l.queued_dttm)
     ORDER BY l.launch_id

@@ -71,19 +71,31 @@ async fn a_reread_tells_state_host_and_heartbeat(lab: Lab) -> anyhow::Result<()>
 async fn withdrawn_launches_are_found_before_they_start(lab: Lab) -> anyhow::Result<()> {
     let epoch = lab.lead("a").await?;
     let mut launches = std::collections::BTreeMap::new();
-    for task in
-        ["stays", "begun", "cleared", "requeued", "next_try", "deleted", "revoked", "too_late", "settled"]
-    {
+    let tasks = [
+        "stays",
+        "begun",
+        "elsewhere",
+        "cleared",
+        "requeued",
+        "next_try",
+        "deleted",
+        "revoked",
+        "too_late",
+        "settled",
+    ];
+    for task in tasks {
         launches.insert(lab.launched(epoch, &queueing(task)).await?, task);
     }
     let of = |task: &str| launches.iter().find(|(_, t)| **t == task).map(|(id, _)| id.clone()).unwrap();
     let uid = PodUid("u".into());
-    lab.saved(epoch, &of("cleared"), &[LaunchChange::Created { attempt: Attempt::FIRST, uid: uid.clone() }])
-        .await;
+    for task in ["begun", "cleared"] {
+        let created = LaunchChange::Created { attempt: Attempt::FIRST, uid: uid.clone() };
+        lab.saved(epoch, &of(task), &[created]).await;
+    }
     lab.saved(epoch, &of("too_late"), &[LaunchChange::Running { attempt: Attempt::FIRST, uid }]).await;
     lab.saved(epoch, &of("settled"), &[LaunchChange::Settle { outcome: Outcome::success("done") }]).await;
     lab.sql(
-        "UPDATE task_instance SET state = 'running' WHERE task_id = 'begun';
+        "UPDATE task_instance SET state = 'running' WHERE task_id IN ('begun', 'elsewhere');
          UPDATE task_instance SET state = NULL WHERE task_id IN ('cleared', 'too_late');
          UPDATE task_instance SET queued_dttm = now() WHERE task_id = 'requeued';
          UPDATE task_instance SET try_number = 2 WHERE task_id = 'next_try';
@@ -95,7 +107,7 @@ async fn withdrawn_launches_are_found_before_they_start(lab: Lab) -> anyhow::Res
     let views = lab.store.find_withdrawn(100).await?;
     let mut found: Vec<&str> = views.iter().map(|view| launches[&view.launch]).collect();
     found.sort_unstable();
-    assert_eq!(found, ["cleared", "deleted", "next_try", "requeued", "revoked"]);
+    assert_eq!(found, ["cleared", "deleted", "elsewhere", "next_try", "requeued", "revoked"]);
     let revoked = views.iter().find(|view| view.launch == of("revoked")).unwrap();
     assert!(
         matches!(revoked, TaskView { withdrawn: true, row: Some(row), .. } if row.is_of(&queueing("revoked")))

@@ -215,7 +215,11 @@ impl Database {
             .filter(|stored| matches!(stored.row.stage, StoredStage::Claimed | StoredStage::Created));
         let taken_back = unstarted.filter(|stored| {
             let task = &self.tasks[stored.task];
-            let wanted = matches!(task.state, TaskState::Queued | TaskState::Running | TaskState::Restarting);
+            let wanted = match task.state {
+                TaskState::Queued => true,
+                TaskState::Running | TaskState::Restarting => stored.row.stage == StoredStage::Created,
+                _ => false,
+            };
             stored.withdrawn || !task.is_of(&stored.row.queueing) || !wanted
         });
         let views = taken_back.map(|stored| self.view(&stored.row.launch, &stored.row.queueing, now));

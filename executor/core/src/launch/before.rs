@@ -33,7 +33,7 @@ impl Launch {
 
     fn claimed(&mut self, now: Millis) -> Vec<Action> {
         if let Stage::Claiming { spec, .. } = &self.stage {
-            let spec = Some(spec.clone());
+            let spec = spec.clone();
             self.stage = Stage::Ready { spec, untried: true, not_before: now, failures: 0 };
         }
         Vec::new()
@@ -108,7 +108,7 @@ impl Launch {
     fn create_answered(&mut self, answer: CreateAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
         match &answer {
             // Sent before now, so it lands within its server-side timeout from now.
-            CreateAnswer::Unknown { .. } => self.may_land_until(now.plus(policy.create_ms)),
+            CreateAnswer::Unknown { .. } => self.may_land_until(now.plus(policy.landing_ms())),
             _ => self.answered = now,
         }
         let Stage::Creating { seen, .. } = &mut self.stage else {
@@ -174,7 +174,7 @@ impl Launch {
                 vec![self.check()]
             }
             Stage::Creating { asked, .. } if now.since(*asked) >= policy.create_ms + policy.answer_ms => {
-                self.may_land_until(now.plus(policy.create_ms));
+                self.may_land_until(now.plus(policy.landing_ms()));
                 self.create_failed(now, policy);
                 Vec::new()
             }

@@ -65,8 +65,8 @@ pub struct Launch {
 pub enum Stage {
     /// The row is asked for; nothing is durable yet.
     Claiming {
-        /// What to run.
-        spec: Arc<TaskSpec>,
+        /// What to run, unless it is to be read again before the create.
+        spec: Option<Arc<TaskSpec>>,
         /// When the INSERT was asked for.
         asked: Millis,
     },
@@ -186,7 +186,7 @@ impl Launch {
             scheduler_job_id: task.spec.scheduler_job_id,
             answered: now,
             lands_by: None,
-            stage: Stage::Claiming { spec: task.spec.clone(), asked: now },
+            stage: Stage::Claiming { spec: Some(task.spec.clone()), asked: now },
         }
     }
 
@@ -357,9 +357,10 @@ impl Launch {
         vec![Action::DeletePod { uid: view.uid.clone(), resource_version, attempt: view.attempt }]
     }
 
-    /// It waited behind another pod of its key: what the intake read of its row is old, and is read again.
+    /// What the intake read of its row may be old by the time of its create, and is read again then: another pod of its
+    /// key may have run the body meanwhile.
     pub fn read_before_create(&mut self) {
-        if let Stage::Ready { spec, .. } = &mut self.stage {
+        if let Stage::Claiming { spec, .. } | Stage::Ready { spec, .. } = &mut self.stage {
             *spec = None;
         }
     }

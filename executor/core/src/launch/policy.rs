@@ -35,6 +35,12 @@ impl Policy {
         self.delete_pods && (!failed || self.delete_failed_pods)
     }
 
+    /// How long a create that nobody waits for any more may still land. A quarter more than its timeout: the API server
+    /// counts by its own clock, and what it had sent to etcd by then may be committed after.
+    pub fn landing_ms(&self) -> u64 {
+        self.create_ms.saturating_add(self.create_ms / 4)
+    }
+
     /// Pause after the `failures`-th create that came to nothing.
     pub fn backoff(&self, failures: u32) -> u64 {
         self.backoff_ms.saturating_mul(1 << failures.min(16)).min(self.backoff_max_ms)

@@ -288,6 +288,23 @@ fn a_withdrawn_pod_that_has_not_started_is_deleted_in_the_state_that_was_judged(
 }
 
 #[test]
+fn what_ran_elsewhere_is_not_reported_by_a_pod_that_could_not_start() {
+    // Found by the simulator (seed 70198): a run by hand failed, and the body that began here afterwards was failed too.
+    for state in [TaskState::UpForRetry, TaskState::Failed, TaskState::Success, TaskState::Deferred] {
+        let mut story = Story::created();
+        let worker =
+            ContainerState::Waiting { reason: "InvalidImageName".into(), message: "no such image".into() };
+        let stuck = Box::new(PodView { bound: true, worker, ..view(&story.launch) });
+        assert_eq!(story.tell(Fact::PodSeen(stuck)), vec![Action::ReadTask]);
+        let elsewhere = TaskRow { hostname: Some("laptop".into()), ..row(&story.launch, state.clone()) };
+        let outcome = story.settled(Some(elsewhere));
+        assert_eq!(outcome.kind, OutcomeKind::Withdrawn);
+        let message = format!("the task instance went to `{}` before its pod started", state.as_str());
+        assert_eq!(outcome.message, message);
+    }
+}
+
+#[test]
 fn a_started_pod_bars_others_until_the_row_names_it_as_host() {
     // Found by the simulator (seed 11): the worker was still starting up and then took the newer queueing's body.
     let mut story = Story::started();
@@ -331,7 +348,7 @@ fn a_create_that_was_given_up_may_land_and_nothing_is_closed_or_launched_again_b
     let mut story = Story::claimed();
     story.tell(Fact::Turn);
     story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "cut".into() }));
-    let by = T0.plus(policy.create_ms);
+    let by = T0.plus(policy.landing_ms());
     assert!(!story.launch.proves_gone(T0) && story.launch.proves_gone(by));
     story.launch.stage = Stage::Judging { end: PodEnd::Gone, left: PodLeft::Nothing, asked: T0 };
     assert_eq!(story.judged(Some(row(&story.launch, TaskState::Queued))), vec![]);
@@ -485,7 +502,7 @@ fn each_waking_finds_something_to_do() {
     // A turn that comes early: the pod is asked for while the create may still land.
     assert_eq!(story.tell(Fact::Turn), vec![Action::GetPod]);
     story.now = story.launch.wake_at(&story.policy).unwrap();
-    assert_eq!(story.now, T0.plus(story.policy.create_ms));
+    assert_eq!(story.now, T0.plus(story.policy.landing_ms()));
     assert_eq!(story.tell(Fact::Tick), vec![Action::GetPod]);
     assert!(story.launch.wake_at(&story.policy).unwrap() > story.now);
 }

@@ -34,6 +34,17 @@ pub fn judge_end(launch: &Launch, end: &PodEnd, view: &TaskView, policy: &Policy
         TaskState::Queued if view.withdrawn => Judgement::Settle(withdrawn_by_scheduler()),
         TaskState::Queued => before_the_body(launch, end, policy),
         TaskState::Running | TaskState::Restarting => in_the_body(launch, end, row),
+        // A body that ran elsewhere, by hand or in an earlier queueing's pod, or a state that a person set. What this
+        // pod may still begin is its own.
+        TaskState::Success
+        | TaskState::Deferred
+        | TaskState::UpForReschedule
+        | TaskState::Failed
+        | TaskState::UpForRetry
+            if matches!(end, PodEnd::Never | PodEnd::Stuck { .. }) && !launch.is_host(view) =>
+        {
+            Judgement::Settle(went_before(&row.state))
+        }
         TaskState::Success | TaskState::Deferred | TaskState::UpForReschedule => {
             Judgement::Settle(Outcome::success(format!("the worker reported {}", row.state.as_str())))
         }
@@ -58,11 +69,12 @@ pub fn judge_unstarted(launch: &Launch, view: &TaskView) -> Option<Outcome> {
         TaskState::Queued if view.withdrawn => Some(withdrawn_by_scheduler()),
         // Running or restarting: a pod of this try has it; this one's own end will tell more.
         TaskState::Queued | TaskState::Running | TaskState::Restarting => None,
-        state => Some(Outcome::withdrawn(format!(
-            "the task instance went to `{}` before its pod started",
-            state.as_str()
-        ))),
+        state => Some(went_before(state)),
     }
+}
+
+fn went_before(state: &TaskState) -> Outcome {
+    Outcome::withdrawn(format!("the task instance went to `{}` before its pod started", state.as_str()))
 }
 
 fn withdrawn_by_scheduler() -> Outcome {

@@ -3,6 +3,7 @@
 //! - [`control_plane`]: etcd, kube-apiserver and, if wanted, scheduler and controller-manager
 //! - [`postgres`]: PostgreSQL from a wheel; [`pgbouncer`]: a pooler in front of it
 //! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
+//! - [`daemon`]: the daemon with the shipped grants and RBAC
 //! - [`process`]: what all of them stand on: a started process that can't be left behind
 //!
 //! Nothing is downloaded or built here but what is missing in the cache (see `windlass-lab-prepare`).
@@ -10,6 +11,7 @@
 pub mod airflow;
 pub mod binaries;
 pub mod control_plane;
+pub mod daemon;
 pub mod folder;
 pub mod pgbouncer;
 pub mod ports;

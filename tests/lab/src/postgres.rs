@@ -92,6 +92,11 @@ impl Postgres {
         self.port
     }
 
+    /// The process that all connections descend from.
+    pub fn pid(&self) -> i32 {
+        self.server.pid()
+    }
+
     /// The folder of its Unix socket.
     pub fn socket_folder(&self) -> std::path::PathBuf {
         self.folder.path().to_owned()

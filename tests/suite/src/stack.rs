@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 use windlass_lab::airflow::{Airflow, Component, Options as AirflowOptions};
 use windlass_lab::binaries;
 use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
+use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
-use windlass_lab::ports;
 use windlass_lab::postgres::Postgres;
 use windlass_lab::prepare::workspace;
 use windlass_lab::process::{POLL, Supervised};
@@ -33,7 +33,7 @@ pub const MANY: usize = 300;
 pub struct Stack {
     /// The Airflow. Tests that stop parts of it need the whole stack for themselves.
     pub airflow: Airflow,
-    daemons: Mutex<BTreeMap<u32, Supervised>>,
+    daemons: Mutex<BTreeMap<u32, Daemon>>,
     daemon_env: BTreeMap<String, String>,
     _kubelet: Supervised,
     /// The control plane.
@@ -67,18 +67,13 @@ impl Stack {
             ControlPlane::start(PlaneOptions { service_account_admission: true, ..PlaneOptions::default() });
         let plane = plane.await?;
         plane.create_namespace(NAMESPACE).await?;
-        plane.create_service_account(NAMESPACE, "windlass").await?;
-        for (kind, manifest) in [("roles", "role.yaml"), ("rolebindings", "role-binding.yaml")] {
-            let collection = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/{kind}");
-            plane.create_from_yaml(&collection, &workspace().join("deploy/rbac").join(manifest)).await?;
-        }
-        let account = plane.service_account_kubeconfig(NAMESPACE, "windlass").await?;
+        let account = daemon::give_account(&plane, NAMESPACE).await?;
 
         let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), folder.path())).await?;
         let template = write_template(&airflow)?;
         let daemon_env =
-            daemon_env(&airflow, &postgres.url_as("windlass", &database), &account, &template, &folder);
-        migrate(&airflow, &postgres, &database).await?;
+            daemon_env(&airflow, &postgres.url_as(daemon::NAME, &database), &account, &template, &folder);
+        daemon::migrate(airflow.env(), &postgres, &database)?;
         let kubelet = start_kubelet(&plane, &folder)?;
         airflow.load_dags().await?;
         airflow.start(Component::Scheduler).await?;
@@ -99,23 +94,10 @@ impl Stack {
 
     /// Starts daemon number `slot`; each slot is a holder of its own, and the same one after a restart.
     pub async fn start_daemon(&self, slot: u32) -> Result<()> {
-        let port = ports::free()?;
-        let mut command = Command::new(binaries::path("windlass")?);
-        command
-            .arg("run")
-            .envs(&self.daemon_env)
-            .env("WINDLASS__SERVER__LISTEN", format!("127.0.0.1:{port}"));
-        command.env("POD_UID", format!("suite-{slot}"));
+        let mut env = self.daemon_env.clone();
+        env.insert("POD_UID".into(), format!("suite-{slot}"));
         let log = self.folder.join(format!("daemon-{slot}.log"));
-        let daemon = Supervised::spawn(&format!("windlass-{slot}"), command, &log)?;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            daemon.must_run()?;
-            if Instant::now() > deadline {
-                bail!("daemon {slot} does not listen after 30 s:\n{}", daemon.log_tail(20));
-            }
-            tokio::time::sleep(POLL).await;
-        }
+        let daemon = Daemon::start(&format!("windlass-{slot}"), &env, &log).await?;
         self.daemons.lock().await.insert(slot, daemon);
         Ok(())
     }
@@ -123,14 +105,14 @@ impl Stack {
     /// SIGKILL.
     pub async fn kill_daemon(&self, slot: u32) {
         if let Some(daemon) = self.daemons.lock().await.remove(&slot) {
-            daemon.kill();
+            daemon.process().kill();
         }
     }
 
     /// SIGTERM; it hands its term over and exits.
     pub async fn stop_daemon(&self, slot: u32) {
         if let Some(daemon) = self.daemons.lock().await.remove(&slot) {
-            daemon.stop(Duration::from_secs(10));
+            daemon.process().stop(Duration::from_secs(10));
         }
     }
 
@@ -308,20 +290,6 @@ fn daemon_env(
     ];
     env.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
     env
-}
-
-/// Windlass's schema as the owner, then the roles and what they may do.
-async fn migrate(airflow: &Airflow, postgres: &Postgres, database: &str) -> Result<()> {
-    let mut migrate = tokio::process::Command::new(binaries::path("windlass")?);
-    migrate.arg("migrate").envs(airflow.env());
-    let output = migrate.output().await.context("run `windlass migrate`")?;
-    if !output.status.success() {
-        bail!("`windlass migrate` failed: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    let grants = fs::read_to_string(workspace().join("deploy/sql/grants.sql")).context("read the grants")?;
-    let sql = format!("CREATE ROLE windlass LOGIN;\n{grants}");
-    postgres.psql(database, &sql, &[("airflow_role", "postgres")])?;
-    Ok(())
 }
 
 fn start_kubelet(plane: &ControlPlane, folder: &Folder) -> Result<Supervised> {

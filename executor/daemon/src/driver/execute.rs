@@ -14,6 +14,7 @@ use windlass_core::store::{QueuedTask, SaveAnswer, TermAnswer};
 use windlass_core::task::TaskSpec;
 use windlass_engine::{Answer, Ask};
 
+use crate::clock;
 use crate::metrics::Metrics;
 use crate::pods::Renderer;
 
@@ -117,7 +118,7 @@ impl Edges {
                 Answer::Done
             }
             // This process may have stood still since the engine decided (I4).
-            Ask::Create { start_by, .. } if crate::clock::now() > start_by => {
+            Ask::Create { start_by, .. } if clock::now() > start_by => {
                 let error = "not sent: the term could have ended before it landed".into();
                 Answer::Created(CreateAnswer::Unknown { error })
             }
@@ -162,7 +163,12 @@ impl Edges {
         let limit = Duration::from_millis(timeout_ms);
         let call = self.cluster.create(&body, launch, attempt, limit);
         match timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if let CreateAnswer::Created(_) = answer {
+                    self.metrics.created_after(clock::utc().0.saturating_sub(spec.queueing.queued_at.0));
+                }
+                answer
+            }
             Err(_) => CreateAnswer::Unknown { error: late(timeout_ms) },
         }
     }

@@ -37,7 +37,7 @@ pub struct Metrics {
     database_calls: IntCounterVec,
     database_seconds: HistogramVec,
     /// From Airflow's `queued_dttm` to the API server's answer.
-    pub queued_to_created: Histogram,
+    queued_to_created: Histogram,
     /// One turn of the driver's loop, without its waiting.
     pub loop_turn: Histogram,
     /// Wakes by the plugin, by way: one of [`WAKES`].
@@ -127,6 +127,11 @@ impl Metrics {
     pub fn database_call(&self, call: &'static str, ok: bool, took: Duration) {
         self.database_calls.with_label_values(&[call, if ok { "ok" } else { "failed" }]).inc();
         self.database_seconds.with_label_values(&[call]).observe(took.as_secs_f64());
+    }
+
+    /// A pod was created so many microseconds after its task was queued. The scheduler's clock may be ahead of ours.
+    pub fn created_after(&self, micros: i64) {
+        self.queued_to_created.observe(micros.max(0) as f64 / 1e6);
     }
 
     /// What the engine says of itself, now and then.

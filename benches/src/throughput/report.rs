@@ -1,0 +1,195 @@
+//! The table at the end.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use windlass_lab::prepare::workspace;
+
+use super::creates::Creates;
+use super::idle::Idle;
+use super::latency::Latency;
+use super::lifecycles::Lifecycles;
+use crate::bare;
+use crate::meter;
+use crate::rig::Cpu;
+
+/// Creates per second of Airflow's own KubernetesExecutor (2.11.2, provider 10.25.0) with its default settings, in a
+/// tight loop, on two cores like these. Measured once, not in this run.
+const PYTHON_CREATES: f64 = 38.0;
+/// The same of full lifecycles, at best (64 per batch, asynchronous).
+const PYTHON_LIFECYCLES: f64 = 22.3;
+/// CPU of the Python executor for a full lifecycle, the least that was seen.
+const PYTHON_CPU_MS: f64 = 34.0;
+
+/// First targets; the final ones are higher.
+const CREATES_OF_BARE: f64 = 0.7;
+const CREATES_OF_PYTHON: f64 = 10.0;
+const LATENCY_P99_MS: f64 = 100.0;
+const LIFECYCLES_OF_BARE: f64 = 0.7;
+const IDLE_PERCENT: f64 = 1.0;
+const RSS_MIB: f64 = 50.0;
+
+/// What was measured. A section that did not run is None.
+#[derive(Debug, Default)]
+pub(super) struct Figures {
+    pub(super) creates: Option<Creates>,
+    pub(super) latency: Option<Latency>,
+    pub(super) lifecycles: Option<Lifecycles>,
+    pub(super) idle: Option<Idle>,
+}
+
+/// Where and how.
+pub(super) struct Circumstances {
+    pub(super) load_before: String,
+    pub(super) kubernetes: String,
+    pub(super) postgres: u32,
+}
+
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, figure: &str, measured: &str, target: &str) {
+        let _ = writeln!(self.0, "{figure:<46} {measured:<44} {target}");
+    }
+
+    fn at_least(&mut self, figure: &str, (value, shown): (f64, &str), target: f64) {
+        self.row(figure, shown, &format!(">= {target}: {}", met(value >= target)));
+    }
+
+    fn below(&mut self, figure: &str, (value, shown): (f64, &str), (target, unit): (f64, &str)) {
+        self.row(figure, shown, &format!("< {target} {unit}: {}", met(value < target)));
+    }
+}
+
+fn met(yes: bool) -> &'static str {
+    if yes { "met" } else { "NOT met" }
+}
+
+pub(super) fn text(figures: &Figures, circumstances: &Circumstances) -> String {
+    let mut table = Table::default();
+    table.row("machine", &meter::machine(), "");
+    table.row("load of the minute before", &circumstances.load_before, "");
+    table.row("commit", &commit(), "");
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    table.row("command", format!("cargo bench --bench throughput -- {}", words.join(" ")).trim_end(), "");
+    let parts = format!(
+        "kube-apiserver {}, in-flight limits 400/200, RBAC, ServiceAccount admission; PostgreSQL {}",
+        circumstances.kubernetes, circumstances.postgres
+    );
+    table.row("parts", &parts, "");
+    table.row("client", "the shipped service account under the shipped Role, for both", "");
+    let _ = writeln!(table.0, "\n{:<46} {:<44} target", "figure", "measured");
+    if let Some(creates) = &figures.creates {
+        creates_rows(&mut table, creates);
+    }
+    if let Some(latency) = &figures.latency {
+        let (p50, p99) = (latency.standing.p50 * 1e3, latency.standing.p99 * 1e3);
+        let figure = format!("queued to created at {:.0}/s (half load)", latency.per_second);
+        table.below(&figure, (p99, &format!("p50 {p50:.0} ms, p99 {p99:.0} ms")), (LATENCY_P99_MS, "ms p99"));
+    }
+    if let Some(lifecycles) = &figures.lifecycles {
+        lifecycle_rows(&mut table, lifecycles);
+    }
+    if let Some(idle) = &figures.idle {
+        idle_rows(&mut table, idle);
+    }
+    table.0
+}
+
+fn creates_rows(table: &mut Table, creates: &Creates) {
+    for (in_flight, rounds) in &creates.bare {
+        let rates: Vec<String> = rounds.iter().map(|round| format!("{:.0}", round.per_second())).collect();
+        let all = bare::sum(rounds.iter().copied());
+        let measured = format!(
+            "{:.0} creates/s ({}), client {:.2} ms CPU",
+            all.per_second(),
+            rates.join(" "),
+            all.cpu_ms / all.pods as f64
+        );
+        table.row(&format!("bare kube-rs, {in_flight} in flight"), &measured, "");
+    }
+    let (Some((in_flight, best)), false) = (creates.best(), creates.daemon.is_empty()) else { return };
+    let rates: Vec<String> = creates
+        .daemon
+        .iter()
+        .map(|burst| format!("{:.0}", burst.tasks as f64 / burst.standing.creating))
+        .collect();
+    let (rate, of_bare) = (creates.per_second(), creates.per_second() / best.per_second());
+    table.row("Windlass", &format!("{rate:.0} creates/s ({})", rates.join(" ")), "");
+    let figure = format!("Windlass / bare with {in_flight} in flight (its best)");
+    table.at_least(&figure, (of_bare, &format!("{of_bare:.2}")), CREATES_OF_BARE);
+    let of_python = rate / PYTHON_CREATES;
+    let figure = format!("Windlass / Python executor ({PYTHON_CREATES}/s, not this run)");
+    table.at_least(&figure, (of_python, &format!("{of_python:.1}")), CREATES_OF_PYTHON);
+    let median = |of: fn(&super::creates::Burst) -> f64| {
+        let mut all: Vec<f64> = creates.daemon.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2] * 1e3
+    };
+    let (p50, p99) = (median(|burst| burst.standing.p50), median(|burst| burst.standing.p99));
+    let measured = format!("p50 {p50:.0} ms, p99 {p99:.0} ms (median of the rounds)");
+    table.row("queued to created in the burst", &measured, "");
+    table.row("CPU per create, Windlass's rounds", &cpu(creates.daemon.iter().map(|burst| burst.cpu)), "");
+    table.row("CPU per create, bare rounds", &cpu(creates.bare_cpu.iter().copied()), "");
+}
+
+fn lifecycle_rows(table: &mut Table, lifecycles: &Lifecycles) {
+    let bare = bare::sum(lifecycles.bare.iter().copied());
+    let (rate, of_bare) = (lifecycles.per_second(), lifecycles.per_second() / bare.per_second());
+    let bare_cpu = bare.cpu_ms / bare.pods as f64;
+    let measured = format!("{:.0} lifecycles/s, client {bare_cpu:.2} ms CPU", bare.per_second());
+    table.row("bare kube-rs: create, lean watch, delete", &measured, "");
+    table.row("Windlass", &format!("{rate:.0} lifecycles/s"), "");
+    table.at_least("Windlass / bare", (of_bare, &format!("{of_bare:.2}")), LIFECYCLES_OF_BARE);
+    let figure = format!("Windlass / Python ({PYTHON_LIFECYCLES}/s, not this run)");
+    table.row(&figure, &format!("{:.1}", rate / PYTHON_LIFECYCLES), "");
+    let own =
+        lifecycles.daemon.iter().map(|(_, _, cpu)| cpu.daemon).sum::<f64>() / lifecycles.daemon.len() as f64;
+    let measured =
+        format!("{own:.2} ms; {:.1} x bare, Python {:.0} x as much", own / bare_cpu, PYTHON_CPU_MS / own);
+    table.row("Windlass, CPU per lifecycle", &measured, "");
+    table.row("CPU per lifecycle", &cpu(lifecycles.daemon.iter().map(|(_, _, cpu)| *cpu)), "");
+    let (now, peak) = (lifecycles.memory.now_mib, lifecycles.memory.peak_mib);
+    table.below(
+        "Windlass, resident memory",
+        (peak, &format!("{now:.0} MiB, peak {peak:.0} MiB")),
+        (RSS_MIB, "MiB"),
+    );
+}
+
+fn idle_rows(table: &mut Table, idle: &Idle) {
+    let percent = idle.daemon_percent;
+    table.below("idle: Windlass", (percent, &format!("{percent:.2} % of a core")), (IDLE_PERCENT, "%"));
+    table.row("idle: PostgreSQL", &format!("{:.2} % of a core", idle.postgres_percent), "");
+    let calls: Vec<String> = idle.calls.iter().map(|(call, rate)| format!("{call} {rate:.1}")).collect();
+    let measured = format!("{:.1} transactions/s ({})", idle.transactions_per_second, calls.join(", "));
+    table.row("idle: database", &measured, "");
+    table.row("idle: one poll, wall time", &format!("{:.2} ms", idle.poll_ms), "");
+}
+
+fn cpu(of: impl Iterator<Item = Cpu>) -> String {
+    let all: Vec<Cpu> = of.collect();
+    let mean = |part: fn(&Cpu) -> f64| all.iter().map(part).sum::<f64>() / all.len().max(1) as f64;
+    format!(
+        "daemon {:.2}, PostgreSQL {:.2}, API server {:.2}, etcd {:.2} ms",
+        mean(|cpu| cpu.daemon),
+        mean(|cpu| cpu.postgres),
+        mean(|cpu| cpu.apiserver),
+        mean(|cpu| cpu.etcd)
+    )
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(workspace()).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else {
+        return "not a git repository".to_owned();
+    };
+    match git(&["status", "--porcelain"]) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => format!("{commit} and uncommitted changes"),
+    }
+}

@@ -29,10 +29,8 @@ pub(crate) fn bench(name: Option<&str>, arguments: &[String]) -> Result<bool> {
     build_binaries()?;
     let mut bench = cargo();
     // The bench profile is the release profile of Cargo.toml; naming it keeps one set of build products.
-    bench.args(["bench", "--profile", "release", "--package", "windlass-benches"]);
-    if let Some(name) = name {
-        bench.args(["--bench", name]);
-    }
+    // The whole workspace for the same reason: each selection of packages has features of its own.
+    bench.args(["bench", "--profile", "release", "--workspace", "--bench", name.unwrap_or("*")]);
     if !arguments.is_empty() {
         bench.arg("--").args(arguments);
     }

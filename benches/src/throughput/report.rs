@@ -50,7 +50,8 @@ struct Table(String);
 
 impl Table {
     fn row(&mut self, figure: &str, measured: &str, target: &str) {
-        let _ = writeln!(self.0, "{figure:<46} {measured:<44} {target}");
+        let line = format!("{figure:<48} {measured:<44} {target}");
+        let _ = writeln!(self.0, "{}", line.trim_end());
     }
 
     fn at_least(&mut self, figure: &str, (value, shown): (f64, &str), target: f64) {
@@ -79,7 +80,7 @@ pub(super) fn text(figures: &Figures, circumstances: &Circumstances) -> String {
     );
     table.row("parts", &parts, "");
     table.row("client", "the shipped service account under the shipped Role, for both", "");
-    let _ = writeln!(table.0, "\n{:<46} {:<44} target", "figure", "measured");
+    let _ = writeln!(table.0, "\n{:<48} {:<44} target", "figure", "measured");
     if let Some(creates) = &figures.creates {
         creates_rows(&mut table, creates);
     }

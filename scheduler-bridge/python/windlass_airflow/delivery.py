@@ -50,7 +50,8 @@ UNDELIVERED = """
     )
     SELECT s.launch_id, s.dag_id, s.task_id, s.run_id, s.map_index, s.try_number, s.queued_dttm,
            s.scheduler_job_id, s.namespace, s.pod_name, s.outcome, s.reason, s.message, s.exit_code,
-           s.callback_sent_at IS NOT NULL, s.stage = 'closed', s.settled_at, CAST(extract(epoch FROM now() - s.settled_at) AS float),
+           s.callback_sent_at IS NOT NULL, s.stage = 'closed', s.settled_at,
+           CAST(extract(epoch FROM now() - s.settled_at) AS float),
            ti.state, ti.try_number, ti.queued_dttm, ti.queued_by_job_id, ti.hostname, ti.job_id,
            coalesce(j.state <> 'running' OR j.latest_heartbeat < now() - make_interval(secs => :silent), true),
            coalesce(dr.state NOT IN ('queued', 'running'), true)

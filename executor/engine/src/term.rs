@@ -32,13 +32,15 @@ pub(crate) struct Term {
     state: State,
     next: Millis,
     asked: Option<Millis>,
+    /// The last moment of our last term, whether or not it is given back before.
+    until: Millis,
     /// Who leads, as last told.
     pub(crate) holder: Option<String>,
 }
 
 impl Term {
     pub(crate) fn new() -> Self {
-        Self { state: State::Standby, next: Millis(0), asked: None, holder: None }
+        Self { state: State::Standby, next: Millis(0), asked: None, until: Millis(0), holder: None }
     }
 
     /// The term's number while it may be written with.
@@ -103,6 +105,7 @@ impl Term {
             (State::Standby, TermAnswer::Held { epoch }) => {
                 let deadline = asked.plus(settings.lease_ms.saturating_sub(settings.margin_ms));
                 self.state = State::Leading { epoch, deadline };
+                self.until = asked.plus(settings.lease_ms);
                 self.next = asked.plus(settings.renew_ms);
                 self.holder = None;
                 Change::Gained(epoch)
@@ -110,6 +113,7 @@ impl Term {
             (State::Leading { epoch, deadline }, TermAnswer::Held { epoch: held }) if *epoch == held => {
                 let renewed = asked.plus(settings.lease_ms.saturating_sub(settings.margin_ms));
                 *deadline = renewed.max(*deadline);
+                self.until = asked.plus(settings.lease_ms).max(self.until);
                 self.next = asked.plus(settings.renew_ms);
                 Change::None
             }
@@ -123,6 +127,11 @@ impl Term {
             }
             (State::Leading { .. }, TermAnswer::Held { .. } | TermAnswer::Released) => {
                 self.lose(now, settings)
+            }
+            // Over by itself: there is nothing to give back, and a database that is away must not hold up our end.
+            (State::Releasing { .. }, TermAnswer::Failed { .. }) if now >= self.until => {
+                self.state = State::Released;
+                Change::Released
             }
             (State::Releasing { .. }, TermAnswer::Failed { .. }) => {
                 self.next = now.plus(settings.renew_ms / 2);
@@ -138,6 +147,8 @@ impl Term {
                 Change::None
             }
             (State::Standby, TermAnswer::Released | TermAnswer::Failed { .. }) => {
+                // Whoever led may be gone by now: nobody says so.
+                self.holder = None;
                 self.next = now.plus(settings.standby_ms);
                 Change::None
             }
@@ -177,5 +188,26 @@ impl Term {
         };
         let next = if self.asked.is_some() { None } else { Some(self.next) };
         [deadline, next].into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_term_that_cannot_be_given_back_is_waited_out() {
+        let settings = Settings::default();
+        let (mut term, failed) = (Term::new(), || TermAnswer::Failed { error: "away".into() });
+        term.due(Millis(0), &settings);
+        term.answered(TermAnswer::Held { epoch: Epoch(1) }, Millis(0), Millis(10), &settings);
+        term.release(Millis(20));
+        assert_eq!(term.due(Millis(20), &settings), Some(Ask::ReleaseTerm { epoch: Epoch(1) }));
+        let early = Millis(settings.lease_ms - 1);
+        assert_eq!(term.answered(failed(), Millis(20), early, &settings), Change::None);
+        assert!(!term.released());
+        let late = Millis(settings.lease_ms);
+        assert_eq!(term.answered(failed(), early, late, &settings), Change::Released);
+        assert!(term.released());
     }
 }

@@ -63,6 +63,10 @@ fn a_template_that_is_no_pod_is_named_with_the_remedy() {
             format!("the pod template is a Deployment (apps/v1) where a Pod (v1) is expected; {correct}"),
         ),
         (
+            "{apiVersion: apps/v1, kind: Deployment, spec: {template: {}}}",
+            format!("the pod template is a Deployment where a Pod is expected; {correct}"),
+        ),
+        (
             "a: 1\nb: !!set {x}\n",
             format!(
                 "the pod template is no valid YAML: line 2: the tag `set` makes no value of a pod; {correct}"

@@ -111,10 +111,7 @@ impl Renderer {
         launch: &LaunchId,
         attempt: Attempt,
     ) -> Result<Value, (Reason, String)> {
-        let config = spec.executor_config.as_ref().ok();
-        let own =
-            config.and_then(|config| config.pod_template_file.as_deref()).filter(|path| !path.is_empty());
-        let template = match own.map(Path::new).or(self.template.as_deref()) {
+        let template = match self.template_of(spec) {
             Some(path) => self.template(path).map_err(|why| (Reason::TemplateInvalid, why))?,
             None => Arc::new(Template::absent()),
         };
@@ -131,7 +128,26 @@ impl Renderer {
             );
             return Err((Reason::ExecutorConfigInvalid, message));
         }
-        pod::check(pod).map_err(of_render)
+        pod::check(pod).map_err(|error| {
+            let (reason, message) = of_render(error);
+            (reason, message + &self.said_of_template(spec))
+        })
+    }
+
+    /// Where the template of the task's pod should be.
+    fn template_of<'a>(&'a self, spec: &'a TaskSpec) -> Option<&'a Path> {
+        let config = spec.executor_config.as_ref().ok();
+        let own = config.and_then(|config| config.pod_template_file.as_deref());
+        own.filter(|path| !path.is_empty()).map(Path::new).or(self.template.as_deref())
+    }
+
+    /// For a pod that lacks something: the file that it should stand in.
+    fn said_of_template(&self, spec: &TaskSpec) -> String {
+        match self.template_of(spec) {
+            Some(path) if path.exists() => format!("; the pod template is `{}`", path.display()),
+            Some(path) => format!("; the pod template `{}` does not exist", path.display()),
+            None => String::new(),
+        }
     }
 
     /// The template in `path` as it is now.
@@ -274,6 +290,7 @@ mod tests {
         let (reason, message) = image(&renderer, own(&folder.path().join("missing.yaml"))).unwrap_err();
         assert_eq!(reason, Reason::TemplateInvalid);
         assert!(message.starts_with("container `base` of the pod has no image; set it"), "{message}");
+        assert!(message.ends_with("missing.yaml` does not exist"), "{message}");
         assert_eq!(image(&renderer, ExecutorConfig::default()), Ok("one:1".into()));
     }
 

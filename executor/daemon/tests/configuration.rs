@@ -258,6 +258,23 @@ fn what_has_no_effect_is_noted() {
     }
 }
 
+/// The sidecar's own mount is easily forgotten.
+#[test]
+fn a_template_that_does_not_exist_is_noted_with_place_and_remedy() {
+    let cfg = "[core]\nexecutor = windlass_airflow.WindlassExecutor\n[kubernetes_executor]\n\
+               pod_template_file = /nowhere/template.yaml\n";
+    let (config, faults) = load(cfg, None, &[], &[]);
+    assert_eq!(faults, []);
+    let [note] = config.notes.as_slice() else { panic!("{:?}", config.notes) };
+    assert!(
+        note.starts_with(
+            "the pod template `/nowhere/template.yaml` ([kubernetes_executor] pod_template_file, "
+        ) && note
+            .contains("airflow.cfg:4) does not exist: pods are made without it; mount it into the daemon's"),
+        "{note}"
+    );
+}
+
 /// `get_provider_info.py` of provider cncf-kubernetes 10.25.0: an option that nobody looked at would be ignored.
 #[test]
 fn every_option_of_the_provider_is_honoured_not_needed_or_refused() {

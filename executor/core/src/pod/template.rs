@@ -32,6 +32,14 @@ pub enum TemplateError {
         /// What it holds.
         found: &'static str,
     },
+    /// Another kind of object, whose fields are not a pod's.
+    #[error(
+        "the pod template is a {kind} where a Pod is expected; correct the file that pod_template_file names"
+    )]
+    OtherKind {
+        /// Its `kind`.
+        kind: String,
+    },
     /// A field with a value that a pod can't have there.
     #[error("the pod template is no pod: {0}; correct the file that pod_template_file names")]
     Field(#[from] FieldError),
@@ -58,7 +66,18 @@ impl Template {
         if let Some(found) = found {
             return Err(TemplateError::NotAPod { found });
         }
-        let pod = Class::named("V1Pod").map(|class| class.read(&value)).transpose()?;
+        let read = Class::named("V1Pod").map(|class| class.read(&value)).transpose();
+        let pod = read.map_err(|error| other_kind(&value).unwrap_or(TemplateError::Field(error)))?;
         Ok(Self { pod: pod.unwrap_or_default() })
     }
+}
+
+/// A field that fails may be right in the kind of object that this is.
+fn other_kind(value: &Py) -> Option<TemplateError> {
+    let Py::Dict(fields) = value else { return None };
+    let named = fields.iter().find_map(|(name, value)| match (name, value) {
+        (Py::Str(name), Py::Str(kind)) if name == "kind" => Some(kind),
+        _ => None,
+    });
+    named.filter(|kind| *kind != "Pod").map(|kind| TemplateError::OtherKind { kind: kind.clone() })
 }

@@ -2,6 +2,7 @@
 
 use super::airflow::Airflow;
 use super::fault::Fault;
+use super::kubernetes::Kubernetes;
 use super::options::keys_of;
 use super::settings::Settings;
 use super::typed::Values;
@@ -77,6 +78,18 @@ fn least(own: &Settings) -> Vec<Fault> {
         faults.push(Fault::new("database.pool-size", format!("is {}", own.database.pool_size), remedy));
     }
     faults
+}
+
+/// Airflow makes pods without a template that is not there, and so do we: beside a scheduler that has it mounted, all
+/// pods would lose what it says.
+pub(super) fn missing_template(kubernetes: &Kubernetes, values: &Values) -> Option<String> {
+    let path = kubernetes.pod_template_file.as_deref().filter(|path| !path.exists())?;
+    let source = values.source("kubernetes_executor", "pod_template_file");
+    Some(format!(
+        "the pod template `{}` ([kubernetes_executor] pod_template_file, {source}) does not exist: pods are made \
+         without it; mount it into the daemon's container as into the scheduler's",
+        path.display()
+    ))
 }
 
 /// What an operator may want to know.

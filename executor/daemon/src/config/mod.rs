@@ -125,7 +125,8 @@ impl Config {
         faults.extend(check::relations(&own.settings, &settings));
         let mut effective = effective_of_airflow(&values, &connection);
         effective.extend(effective_of_own(&own));
-        let notes = check::notes(&airflow, &settings, &values);
+        let mut notes = check::notes(&airflow, &settings, &values);
+        notes.extend(check::missing_template(&kubernetes, &values));
         let config = Self { airflow: settings, kubernetes, own: own.settings, effective, notes, connection };
         (Some(config), faults)
     }

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use tower::{Layer, ServiceBuilder};
 
 use crate::config::{ClusterConfig, Source};
-use crate::error::{ClusterError, causes};
+use crate::error::{ClusterError, KUBECONFIG, causes};
 use crate::token::TokenFile;
 
 /// Where the kubelet projects the service account's files.
@@ -202,7 +202,7 @@ fn default_kubeconfig() -> PathBuf {
 fn kubeconfig_error(error: KubeconfigError, path: &Path) -> ClusterError {
     let path = path.to_owned();
     match error {
-        KubeconfigError::ReadConfig(source, path) => ClusterError::File { what: "kubeconfig", path, source },
+        KubeconfigError::ReadConfig(source, path) => ClusterError::File { what: KUBECONFIG, path, source },
         // The parser's message shows the lines around the fault, which may hold a token.
         KubeconfigError::Parse(fault) => {
             let place = fault.location().map_or_else(String::new, |at| format!(" at line {}", at.line()));
@@ -254,6 +254,7 @@ mod tests {
         };
         let missing = failure(with(source(None))).await;
         assert_eq!(missing.to_string(), format!("cannot read the kubeconfig `{}`", path.display()));
+        assert!(missing.hint().starts_with("name a readable file in `[kubernetes_executor] config_file`"));
 
         std::fs::write(&path, "users:\n- name: a\n  user: {token: s3cret\n").unwrap();
         let broken = failure(with(source(None))).await;

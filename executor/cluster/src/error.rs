@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+/// What a [`ClusterError::File`] is called whose remedy is not the token volume.
+pub(crate) const KUBECONFIG: &str = "kubeconfig";
+
 /// A call that has no answer in the words of `windlass_core::cluster`, or a connection that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -148,6 +151,10 @@ impl ClusterError {
         match self {
             Self::NotInCluster { .. } => {
                 "outside of a cluster set `[kubernetes_executor] in_cluster = False` and `config_file`"
+            }
+            Self::File { what: KUBECONFIG, .. } => {
+                "name a readable file in `[kubernetes_executor] config_file` or KUBECONFIG; inside of a cluster set \
+                 `in_cluster = True`"
             }
             Self::File { .. } => {
                 "mount the service account's token volume into this container (deploy/helm/values.yaml shows it) \

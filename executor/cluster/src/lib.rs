@@ -36,5 +36,5 @@ pub use error::ClusterError;
 pub use lean::{NotOurs, decode_pod};
 pub use list::{Listing, Selection};
 pub use observe::{NoObserver, Observer, Verb};
-pub use preflight::{Finding, Level};
+pub use preflight::{Finding, Level, blocked, told};
 pub use transport::Cluster;

@@ -1,5 +1,7 @@
 //! May we do what we are going to do? Asked of the API server itself, without making anything.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -39,6 +41,8 @@ pub enum Level {
 pub struct Finding {
     /// How much it matters.
     pub level: Level,
+    /// The one namespace that it is about; `None`: all work depends on it.
+    pub namespace: Option<String>,
     /// What was checked: `API server https://...`, `namespace etl: create pods`.
     pub subject: String,
     /// What was found.
@@ -49,17 +53,54 @@ pub struct Finding {
 
 impl Finding {
     fn ok(subject: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { level: Level::Ok, subject: subject.into(), detail: detail.into(), remedy: String::new() }
+        Self {
+            level: Level::Ok,
+            namespace: None,
+            subject: subject.into(),
+            detail: detail.into(),
+            remedy: String::new(),
+        }
     }
 
     fn failed(subject: impl Into<String>, error: &ClusterError) -> Self {
         Self {
             level: Level::Error,
+            namespace: None,
             subject: subject.into(),
             detail: error.to_string(),
             remedy: error.hint().to_owned(),
         }
     }
+
+    fn of(self, namespace: Option<&str>) -> Self {
+        Self { namespace: namespace.map(str::to_owned), ..self }
+    }
+}
+
+/// What keeps all work from being done, in one line with the remedies. `None`: there is a namespace to work in; a fault
+/// of another one is its own (I8).
+pub fn blocked(findings: &[Finding]) -> Option<String> {
+    let errors: Vec<&Finding> = findings.iter().filter(|f| f.level == Level::Error).collect();
+    let of_all = errors.iter().any(|error| error.namespace.is_none());
+    let asked: BTreeSet<&str> = findings.iter().filter_map(|f| f.namespace.as_deref()).collect();
+    let refused: BTreeSet<&str> = errors.iter().filter_map(|f| f.namespace.as_deref()).collect();
+    (of_all || (!asked.is_empty() && asked == refused)).then(|| told(&errors))
+}
+
+/// Findings in one line: each with its cause, each remedy once, after the last finding that it is for.
+pub fn told(findings: &[&Finding]) -> String {
+    let mut text = String::new();
+    for (at, finding) in findings.iter().enumerate() {
+        if at > 0 {
+            text.push_str("; ");
+        }
+        text.push_str(&format!("{}: {}", finding.subject, finding.detail));
+        let again = findings.get(at + 1).is_some_and(|next| next.remedy == finding.remedy);
+        if !finding.remedy.is_empty() && !again {
+            text.push_str(&format!(" (hint: {})", finding.remedy));
+        }
+    }
+    text
 }
 
 #[derive(Deserialize)]
@@ -93,7 +134,7 @@ impl Cluster {
             Namespaces::All => self.review(None, &mut findings).await,
             Namespaces::Only(names) => {
                 for name in names {
-                    let exists = self.namespace(name).await;
+                    let exists = self.namespace(name).await.of(Some(name));
                     let missing = exists.level == Level::Error;
                     findings.push(exists);
                     if !missing {
@@ -120,6 +161,7 @@ impl Cluster {
         let subject = format!("namespace {namespace}");
         let error = |detail: String, remedy: &str| Finding {
             level: Level::Error,
+            namespace: None,
             subject: subject.clone(),
             detail,
             remedy: remedy.to_owned(),
@@ -161,6 +203,7 @@ impl Cluster {
                 }
                 _ => Finding {
                     level: Level::Warning,
+                    namespace: None,
                     subject,
                     detail: format!(
                         "a plain pod is not admitted ({}): {}",
@@ -189,7 +232,7 @@ impl Cluster {
                     "verb": verb,
                 } },
             });
-            findings.push(self.allowed(subject, body).await);
+            findings.push(self.allowed(subject, body).await.of(namespace));
         }
     }
 
@@ -218,8 +261,43 @@ impl Cluster {
                 let detail =
                     if why.is_empty() { "not allowed".into() } else { format!("not allowed: {why}") };
                 let remedy = "bind Windlass's service account to the Role of deploy/rbac".into();
-                Finding { level, subject, detail, remedy }
+                Finding { level, namespace: None, subject, detail, remedy }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(level: Level, namespace: Option<&str>, subject: &str) -> Finding {
+        let remedy = if level == Level::Ok { "" } else { "bind the Role" };
+        Finding {
+            level,
+            namespace: namespace.map(str::to_owned),
+            subject: subject.into(),
+            detail: "not allowed".into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    #[test]
+    fn one_namespace_to_work_in_is_enough() {
+        let server = finding(Level::Ok, None, "API server");
+        let good = finding(Level::Ok, Some("a"), "namespace a: create pods");
+        let warned = finding(Level::Warning, Some("a"), "namespace a: get pods/log");
+        let bad = finding(Level::Error, Some("b"), "namespace b: create pods");
+        assert_eq!(blocked(&[server.clone(), good, warned, bad.clone()]), None);
+        let worse = finding(Level::Error, Some("b"), "namespace b: delete pods");
+        assert_eq!(
+            blocked(&[server, bad, worse]).as_deref(),
+            Some(
+                "namespace b: create pods: not allowed; namespace b: delete pods: not allowed (hint: bind the Role)"
+            )
+        );
+        let everywhere = finding(Level::Error, None, "all namespaces: watch pods");
+        assert!(blocked(&[everywhere]).is_some());
+        assert_eq!(blocked(&[finding(Level::Ok, None, "API server")]), None);
     }
 }

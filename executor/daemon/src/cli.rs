@@ -10,6 +10,7 @@ use scheduler_bridge::BridgeError;
 use crate::chain;
 use crate::config::environment::Environment;
 use crate::config::fault::Faults;
+use crate::config::settings::LogFormat;
 use crate::config::{Config, Lookup};
 use crate::doctor::Doctor;
 use crate::explain::Explain;
@@ -61,7 +62,7 @@ enum Command {
     /// Run the daemon: lead or stand by, until SIGTERM
     #[command(after_long_help = "\
 Without database, schema or API server it waits and says so (/readyz); it does not exit. On SIGTERM it finishes what is \
-under way, hands its term over and ends with 0.
+under way, hands its term over and ends with 0; a second one ends it at once.
 
 Examples:
   windlass run
@@ -176,6 +177,12 @@ pub enum Failure {
         /// Empty: nothing to say.
         hint: String,
     },
+    /// Exit code as given: the log has told why.
+    #[error("the log says why")]
+    Logged {
+        /// Exit code.
+        code: u8,
+    },
     /// The doctor found errors, and has told them: exit code 1.
     #[error("not healthy")]
     Unhealthy,
@@ -196,13 +203,14 @@ impl Failure {
             Self::Other { .. } | Self::Unhealthy => 1,
             Self::Config(_) => 3,
             Self::Database(_) => 4,
+            Self::Logged { code } => *code,
         }
     }
 
     /// What standard error says.
     pub fn report(&self) -> String {
         let (text, hint) = match self {
-            Self::PipeClosed | Self::Unhealthy => return String::new(),
+            Self::PipeClosed | Self::Unhealthy | Self::Logged { .. } => return String::new(),
             Self::Config(faults) => (faults.to_string(), String::new()),
             Self::Database(error) => (chain::sentence(error), error.hint().unwrap_or_default()),
             Self::Other { what, hint } => (what.clone(), hint.clone()),
@@ -245,14 +253,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     let lookup = Lookup { config: cli.config, sets: cli.sets };
     let load = || Config::load_checked(&lookup, Environment::of_process());
     match cli.command {
-        Command::Run => {
-            let config = load()?;
-            logging::start(&config.own.log)?;
-            // A connection string that is none does not mend itself; everything else is waited for.
-            let database = config.database()?;
-            let ended = block_on(run::run(config, database, &Environment::of_process()))?;
-            ended.map_err(|error| Failure::other(format!("{error:#}")))
-        }
+        Command::Run => run_daemon(&lookup),
         Command::Migrate(of) => {
             let config = load()?;
             block_on(migrate::migrate(&config, of.dry_run, of.verbose))?
@@ -286,6 +287,30 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         }
         Command::Docs(of) => docs::docs(&of),
     }
+}
+
+/// Once the configuration says how to log, the failure is a log line too: one object per line, also for the last one.
+fn run_daemon(lookup: &Lookup) -> Result<(), Failure> {
+    let (config, faults) = Config::load(lookup, Environment::of_process());
+    let Some(config) = config else { return Err(Faults(faults).into()) };
+    logging::start(&config.own.log)?;
+    let as_json = config.own.log.format == LogFormat::Json;
+    let work = || {
+        if !faults.is_empty() {
+            return Err(Faults(faults).into());
+        }
+        // A connection string that is none does not mend itself; everything else is waited for.
+        let database = config.database()?;
+        let ended = block_on(run::run(config, database, &Environment::of_process()))?;
+        ended.map_err(|error| Failure::other(format!("{error:#}")))
+    };
+    work().map_err(|failure: Failure| {
+        if !as_json {
+            return failure;
+        }
+        tracing::error!("{}", failure.report());
+        Failure::Logged { code: failure.code() }
+    })
 }
 
 /// To standard output; a reader that has gone is no failure.

@@ -1,9 +1,9 @@
 //! windlass: the daemon. Command line, configuration, metrics, probes, and the driver that executes what the engine
 //! decides. Nothing is decided here.
 //!
-//! `cli` is where it begins; `config` what it is told; `run` and `driver` the daemon itself; `pods` makes pods from
-//! templates; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`, `render`,
-//! `migrate`, `docs` the other commands.
+//! `cli` is where it begins; `config` what it is told; `run`, `start` and `driver` the daemon itself; `pods` makes
+//! pods from templates; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
+//! `render`, `migrate`, `docs` the other commands.
 
 pub mod chain;
 pub mod cli;
@@ -22,5 +22,6 @@ pub mod pods;
 pub mod render;
 pub mod run;
 pub mod show;
+pub mod start;
 pub mod status;
 pub mod yaml;

@@ -19,7 +19,17 @@ pub fn start(log: &Log) -> Result<(), Faults> {
         LogFormat::Text => registry.with(layer.with_ansi(std::io::stderr().is_terminal())).try_init(),
         LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
     };
+    panics_are_log_lines();
     Ok(())
+}
+
+/// A panic is a fault of ours: it must reach the log in the log's own form.
+fn panics_are_log_lines() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(String::new, |at| format!(" at {at}"));
+        let words = panic.payload_as_str().unwrap_or("without words");
+        tracing::error!("panic{place}: {words}; please report it");
+    }));
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Fault> {

@@ -1,21 +1,15 @@
-//! `windlass run`: waits for what it needs, then drives the engine until it is told to stop.
-//!
-//! A database, schema or API server that is not there is something to wait for, not a reason to exit: the sidecar must
-//! not crash-loop beside a healthy scheduler. What it waits for is logged when it changes, and stands in `/readyz`.
+//! `windlass run`: waits for what it needs (`start`), then drives the engine until it is told to stop.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use scheduler_bridge::{DatabaseConfig, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use windlass_cluster::Cluster;
 use windlass_engine::Engine;
 
-use crate::clock;
 use crate::config::Config;
 use crate::config::environment::Environment;
 use crate::driver::{Driver, Edges, WakeSource};
@@ -23,31 +17,47 @@ use crate::health::{self, Health};
 use crate::holder::Holder;
 use crate::metrics::Metrics;
 use crate::pods::Renderer;
+use crate::start::{Ready, wait_for_all};
 
-/// Between two looks for something that is not there yet.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// Connections that a call still holds are not waited for longer than this.
+const CLOSE: Duration = Duration::from_secs(2);
 
-/// Runs until SIGTERM or SIGINT. Errors are only those that waiting cannot mend: the port, the lock.
+/// Runs until SIGTERM or SIGINT; a second one ends it at once, without handing the term over. Errors are only those that
+/// waiting cannot mend: configuration, the port, the lock.
 pub async fn run(config: Config, database: DatabaseConfig, env: &Environment) -> anyhow::Result<()> {
-    let stop = stop_on_signal()?;
+    let mut signals = Signals::listen()?;
+    let stop = CancellationToken::new();
+    let mut work = std::pin::pin!(work(config, database, env, stop.clone()));
+    tokio::select! {
+        ended = &mut work => return ended,
+        name = signals.next() => info!("{name}: finishing what is under way, then handing over the term"),
+    }
+    stop.cancel();
+    tokio::select! {
+        ended = work => ended,
+        name = signals.next() => bail!("{name} once more: ended at once; a standby takes over when the term expires"),
+    }
+}
+
+async fn work(
+    config: Config,
+    database: DatabaseConfig,
+    env: &Environment,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new().context("metrics cannot be registered")?);
     let health = Arc::new(Health::new(config.own.server.live_timeout_seconds * 1_000));
     let holder = Holder::take(&config.own.server.state_directory, env)?;
-    let listening =
-        health::serve(config.own.server.listen, health.clone(), metrics.clone(), stop.clone()).await?;
+    // Served to the end, also while it drains.
+    let ended = CancellationToken::new();
+    let _at_the_end = ended.clone().drop_guard();
+    let listening = health::serve(config.own.server.listen, health.clone(), metrics.clone(), ended).await?;
     info!("windlass {} as `{}`, probes and metrics on {listening}", env!("CARGO_PKG_VERSION"), holder.id());
     for note in &config.notes {
         warn!("{note}");
     }
-    let open = || async { open_store(&database, &config).await };
-    let Some(store) = wait_for("database", open, &health, &stop).await else { return Ok(()) };
-    let connect = || async {
-        let observer: Arc<Metrics> = metrics.clone();
-        Cluster::connect(config.cluster(), observer).await.map_err(|error| error.line())
-    };
-    let Some(cluster) = wait_for("API server", connect, &health, &stop).await else { return Ok(()) };
-    let read_id = || async { store.installation().await.map_err(|error| error.chain()) };
-    let Some(installation) = wait_for("database", read_id, &health, &stop).await else { return Ok(()) };
+    let ready = wait_for_all(&config, &database, &metrics, &health, &stop).await;
+    let Some(Ready { store, cluster, installation }) = ready else { return Ok(()) };
     let renderer =
         Arc::new(Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone()));
     let edges = Edges {
@@ -63,57 +73,11 @@ pub async fn run(config: Config, database: DatabaseConfig, env: &Environment) ->
     };
     let engine = Engine::new(config.engine_settings(), config.launch_policy());
     let wakes = wake_sources(&config, &store).await;
-    Driver::new(engine, edges, health).run(wakes, stop.clone()).await;
-    stop.cancel();
-    store.close().await;
+    Driver::new(engine, edges, health).run(wakes, stop).await;
+    if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
+        info!("a call to the database has no answer yet and is given up");
+    }
     Ok(())
-}
-
-async fn open_store(database: &DatabaseConfig, config: &Config) -> Result<Store, String> {
-    let store = Store::connect(database.clone(), config.store_settings()).await;
-    let store = store.map_err(|error| error.chain())?;
-    match store.check().await {
-        Ok(checked) => {
-            info!("{checked}");
-            Ok(store)
-        }
-        Err(error) => {
-            store.close().await;
-            Err(error.chain())
-        }
-    }
-}
-
-/// Tries until it works; None when stopped before. The loop turns meanwhile: the process is live, and not ready.
-async fn wait_for<T, F>(
-    what: &str,
-    attempt: impl Fn() -> F,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Option<T>
-where
-    F: Future<Output = Result<T, String>>,
-{
-    let mut told = String::new();
-    loop {
-        health.beat(clock::now());
-        let problem = tokio::select! {
-            tried = attempt() => match tried {
-                Ok(found) => return Some(found),
-                Err(problem) => problem,
-            },
-            () = stop.cancelled() => return None,
-        };
-        if problem != told {
-            warn!("waiting for the {what}: {problem}");
-            health.waiting(&format!("waiting for the {what}: {problem}"));
-            told = problem;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = stop.cancelled() => return None,
-        }
-    }
 }
 
 async fn wake_sources(config: &Config, store: &Store) -> Vec<WakeSource> {
@@ -136,16 +100,22 @@ async fn wake_sources(config: &Config, store: &Store) -> Vec<WakeSource> {
     sources
 }
 
-fn stop_on_signal() -> anyhow::Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
-        let mut stream = signal(kind).context("cannot listen for signals")?;
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            while stream.recv().await.is_some() {
-                stop.cancel();
-            }
-        });
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
-    Ok(stop)
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

@@ -216,6 +216,52 @@ fn explain_takes_three_ids_or_one_word() {
     assert_eq!(windlass(home.path(), &env, &["explain", "etl", "load", "r1"]).status.code(), Some(4));
 }
 
+/// What a wrong connection string is told with: the setting, where it came from, what is wrong, the remedy; never the
+/// password. It does not mend itself, so the daemon ends.
+#[test]
+fn a_connection_string_that_is_none_ends_the_daemon_with_place_and_remedy() {
+    let home = tempfile::tempdir().unwrap();
+    let conn = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+    for (url, what, remedy) in [
+        ("", "the connection string is empty", "postgresql+psycopg2://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("u:hunter2@db/af", "does not begin with a scheme", "postgresql+psycopg2://USER:PASSWORD@HOST"),
+        (
+            "mysql+pymysql://u:hunter2@db/af",
+            "does not support `mysql+pymysql://`",
+            "use postgresql+psycopg2://",
+        ),
+        (
+            "postgresql://u:hunter2@x@db/af",
+            "has more than one `@`",
+            "`@` or `/` in the password is written %3A, %40",
+        ),
+        ("postgresql://u:hunter2@db:54321x/af", "port is `54321x`, which is no TCP port", "%3A, %40, %2F"),
+        (
+            "postgresql://u:hunter2@db/af?sslmode=on",
+            "option sslmode is `on`; possible: disable",
+            "correct it",
+        ),
+        ("postgresql://u:hunter2@db/af?service=x", "option `service` is not supported", "leave it out of"),
+        ("postgresql://u:hunter2@a,b/af", "names several hosts (`a,b`)", "name the primary's address"),
+    ] {
+        for format in ["text", "json"] {
+            let env = [(conn, url), ("WINDLASS__LOG__FORMAT", format)];
+            let output = windlass(home.path(), &env, &["run"]);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(3), "{url}: {told}");
+            let place = format!("[database] sql_alchemy_conn (environment {conn}): ");
+            for words in [place.as_str(), what, "remedy: ", remedy] {
+                assert!(told.contains(words), "{url}: `{words}` is not in {told}");
+            }
+            assert!(!told.contains("hunter2"), "{told}");
+            if format == "json" {
+                let line: Value = serde_json::from_str(told.trim_end()).unwrap();
+                assert_eq!(line["level"], "ERROR");
+            }
+        }
+    }
+}
+
 #[test]
 fn config_shows_values_notes_and_sources_as_json() {
     let home = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler_bridge::{BridgeError, ClaimBatch, Store};
+use serde_json::Value;
 use tokio::time::{Instant, timeout};
 use windlass_cluster::{Cluster, Namespaces};
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
@@ -151,26 +152,39 @@ impl Edges {
         spec: &TaskSpec,
         timeout_ms: u64,
     ) -> CreateAnswer {
-        let body = match self.renderer.render(spec, launch, attempt) {
-            Ok(body) => body,
-            Err((reason, message)) => return CreateAnswer::Refused { reason, message },
-        };
-        debug_assert_eq!(
-            body["metadata"]["name"].as_str(),
-            Some(pod.name.as_str()),
-            "the name is the launch's"
-        );
-        let limit = Duration::from_millis(timeout_ms);
-        let call = self.cluster.create(&body, launch, attempt, limit);
-        match timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await {
-            Ok(answer) => {
-                if let CreateAnswer::Created(_) = answer {
-                    self.metrics.created_after(clock::utc().0.saturating_sub(spec.queueing.queued_at.0));
-                }
-                answer
+        let answer = match self.renderer.render(spec, launch, attempt) {
+            Ok(body) => {
+                debug_assert_eq!(
+                    body["metadata"]["name"].as_str(),
+                    Some(pod.name.as_str()),
+                    "the name is the launch's"
+                );
+                self.send(&body, launch, attempt, timeout_ms).await
             }
-            Err(_) => CreateAnswer::Unknown { error: late(timeout_ms) },
+            Err((reason, message)) => CreateAnswer::Refused { reason, message },
+        };
+        match &answer {
+            CreateAnswer::Created(_) => {
+                self.metrics.created_after(clock::utc().0.saturating_sub(spec.queueing.queued_at.0));
+            }
+            CreateAnswer::Refused { reason, message } => {
+                let (key, tried) = (&spec.queueing.key, spec.queueing.try_number);
+                tracing::warn!("{key} try {tried} fails without a pod: {}: {message}", reason.as_str());
+            }
+            CreateAnswer::Adopted(_)
+            | CreateAnswer::NameTaken { .. }
+            | CreateAnswer::QuotaFull { .. }
+            | CreateAnswer::TooManyRequests { .. }
+            | CreateAnswer::Unknown { .. } => {}
         }
+        answer
+    }
+
+    async fn send(&self, body: &Value, launch: &LaunchId, attempt: Attempt, timeout_ms: u64) -> CreateAnswer {
+        let limit = Duration::from_millis(timeout_ms);
+        let call = self.cluster.create(body, launch, attempt, limit);
+        let answer = timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await;
+        answer.unwrap_or_else(|_| CreateAnswer::Unknown { error: late(timeout_ms) })
     }
 
     async fn get(&self, pod: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {

@@ -4,6 +4,7 @@
 //! engine bounds its commands), pod events through a bounded channel: a burst slows the watch, not the engine.
 
 mod execute;
+mod trouble;
 mod wake;
 mod watch;
 
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use trouble::Troubles;
 pub use wake::WakeSource;
 use windlass_core::cluster::PodEvent;
 use windlass_core::time::Millis;
@@ -39,12 +41,22 @@ pub struct Driver {
     health: Arc<Health>,
     next_report: Millis,
     told: Option<String>,
+    troubles: Troubles,
+    stopping: bool,
 }
 
 impl Driver {
     /// A loop over `engine`; `health` is told of every turn.
     pub fn new(engine: Engine, edges: Edges, health: Arc<Health>) -> Self {
-        Self { engine, edges: Arc::new(edges), health, next_report: Millis(0), told: None }
+        Self {
+            engine,
+            edges: Arc::new(edges),
+            health,
+            next_report: Millis(0),
+            told: None,
+            troubles: Troubles::default(),
+            stopping: false,
+        }
     }
 
     /// Runs until the engine has handed its term over after `stop`.
@@ -53,14 +65,13 @@ impl Driver {
         let (pod_in, mut pods) = mpsc::channel::<PodEvent>(POD_EVENTS_MAX);
         let mut woken = wake::listen(wakes, &self.edges.metrics);
         let mut watch = watch::Watch::new(self.edges.clone(), pod_in);
-        let mut stopping = false;
         loop {
             let now = clock::now();
             let wait = Duration::from_millis(self.engine.wake_at(now).since(now));
             let input = tokio::select! {
                 biased;
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
+                () = stop.cancelled(), if !self.stopping => {
+                    self.stopping = true;
                     Input::Stop
                 }
                 Some(input) = answers.recv() => input,
@@ -99,15 +110,23 @@ impl Driver {
         self.next_report = now.plus(REPORT_MS);
         let report = self.engine.report(now);
         self.edges.metrics.report(&report);
-        let standing = standing(&report);
+        for (source, count, last) in self.troubles.take(&report.counters, now) {
+            match count {
+                1 => warn!("{source}: {last}"),
+                more => warn!("{source}: {more} errors, the last: {last}"),
+            }
+        }
+        let (serves, standing) = standing(&report, self.stopping);
         if self.told.as_ref() != Some(&standing) {
             info!("{standing}");
-            self.health.ready(&standing);
-            self.told = Some(standing);
         }
-        for (source, error) in &report.counters.last_errors {
-            debug!(source, error, "last error");
+        let text = format!("{standing}{}", self.troubles.present(now));
+        if serves {
+            self.health.ready(&text);
+        } else {
+            self.health.waiting(&text);
         }
+        self.told = Some(standing);
     }
 
     fn execute(&self, command: Command, answers: mpsc::UnboundedSender<Input>) {
@@ -121,12 +140,16 @@ impl Driver {
     }
 }
 
-fn standing(report: &Report) -> String {
+/// Whether it can serve, and how it stands.
+fn standing(report: &Report, stopping: bool) -> (bool, String) {
     match (report.leading, report.epoch, &report.holder) {
-        (true, Some(epoch), _) => format!("leading (term {epoch})"),
-        (true, None, _) => "leading, and waiting for the term to be renewed".into(),
-        (false, _, Some(holder)) => format!("standby: `{holder}` leads"),
-        (false, _, None) => "standby: waiting for the database to say who leads".into(),
+        _ if stopping => {
+            (false, "stopping: what is under way is finished, then the term is handed over".into())
+        }
+        (true, Some(epoch), _) => (true, format!("leading (term {epoch})")),
+        (true, None, _) => (true, "leading, and waiting for the term to be renewed".into()),
+        (false, _, Some(holder)) => (true, format!("standby: `{holder}` leads")),
+        (false, _, None) => (false, "standby: waiting for the database to say who leads".into()),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use scheduler_bridge::WakeListener;
 use tokio::net::UnixDatagram;
@@ -10,6 +11,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::metrics::{Metrics, WAKES};
+
+/// Between two tries to open the connection that listens.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where wakes come from.
 pub enum WakeSource {
@@ -58,12 +62,22 @@ async fn from_socket(path: PathBuf, woken: impl Fn(&'static str)) {
     }
 }
 
+/// The listener opens its connection again by itself, and asks at once: while there is no database the pause is ours.
 async fn from_database(mut listener: WakeListener, woken: impl Fn(&'static str)) {
+    let mut told = false;
     loop {
         match listener.woken().await {
-            Ok(()) => woken(WAKES[1]),
-            // The listener reconnects by itself; while it cannot, polling goes on.
-            Err(error) => warn!("wake-ups from the database are interrupted: {error}"),
+            Ok(()) => {
+                told = false;
+                woken(WAKES[1]);
+            }
+            Err(error) => {
+                if !told {
+                    warn!("no wake-ups from the database: {}; new tasks are found by polling", error.chain());
+                    told = true;
+                }
+                tokio::time::sleep(LISTEN_AGAIN).await;
+            }
         }
     }
 }

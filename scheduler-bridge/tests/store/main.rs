@@ -7,6 +7,7 @@
 
 mod claims;
 mod doctor;
+mod grants;
 mod inspect;
 mod intake;
 mod migration;

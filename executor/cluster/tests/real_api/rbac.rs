@@ -9,10 +9,10 @@ use tokio::time::timeout;
 use windlass_cluster::{Cluster, Finding, Level, Namespaces, Selection, Source};
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodEvent};
 use windlass_core::doctor::Trial;
-use windlass_core::ids::{Attempt, PodRef};
+use windlass_core::ids::{Attempt, PodRef, PodUid};
 use windlass_lab::control_plane::{ControlPlane, Options};
 
-use crate::{LIMIT, connect, installation, launch, manifests, pod};
+use crate::{LIMIT, admin, connect, installation, launch, manifests, pod};
 
 const FIRST: Attempt = Attempt::FIRST;
 
@@ -36,6 +36,7 @@ async fn the_shipped_rbac_allows_what_the_client_does_and_nothing_else() {
     every_call_works(&cluster, &here).await;
     no_other_call_does(&plane, folder.path()).await;
     preflight_names_what_is_missing(&cluster).await;
+    each_verb_is_needed(&plane, &cluster).await;
     manifests::are_what_the_api_server_takes(&plane).await;
 
     for (file, path) in [
@@ -149,6 +150,100 @@ async fn preflight_names_what_is_missing(cluster: &Cluster) {
         message.contains("system:serviceaccount:airflow:windlass") && message.contains("deploy/rbac"),
         "{message}"
     );
+}
+
+/// One verb of the Role is taken away at a time: preflight names it and no other, and one call of the client is refused.
+async fn each_verb_is_needed(plane: &ControlPlane, cluster: &Cluster) {
+    let here = Namespaces::Only(vec!["airflow".into()]);
+    let operator = admin(plane).await;
+    let probe = launch(10);
+    let answer = operator.create(&pod("airflow", "probe", &probe), &probe, FIRST, LIMIT).await;
+    assert!(matches!(answer, CreateAnswer::Created(_)), "{answer:?}");
+    let granted: Vec<(&str, &str)> = ["create", "delete", "get", "list", "watch"]
+        .map(|verb| (verb, "pods"))
+        .into_iter()
+        .chain([("get", "pods/log")])
+        .collect();
+    for (number, taken) in granted.iter().enumerate() {
+        let rules: Vec<Value> = granted
+            .iter()
+            .filter(|grant| *grant != taken)
+            .map(|(verb, resource)| json!({ "apiGroups": [""], "resources": [resource], "verbs": [verb] }))
+            .collect();
+        put_role(plane, rules).await;
+        let subject = format!("namespace airflow: {} {}", taken.0, taken.1);
+        let deadline = tokio::time::Instant::now() + LIMIT;
+        loop {
+            let findings = wrong(cluster.preflight(&here).await);
+            match findings.as_slice() {
+                [only] if only.subject == subject => break,
+                // The authorizer learns of a Role from its own watch.
+                _ => assert!(tokio::time::Instant::now() < deadline, "{subject}: {findings:?}"),
+            }
+        }
+        assert_eq!(refused_calls(&operator, cluster, number).await, [*taken]);
+    }
+}
+
+async fn put_role(plane: &ControlPlane, rules: Vec<Value>) {
+    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": { "name": "windlass", "namespace": "airflow" }, "rules": rules });
+    let path = "/apis/rbac.authorization.k8s.io/v1/namespaces/airflow/roles/windlass";
+    let request = http::Request::put(path).header("content-type", "application/json");
+    plane.client().request_text(request.body(role.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
+/// Every kind of call once; those that RBAC refused, as verb and resource.
+async fn refused_calls(
+    operator: &Cluster,
+    cluster: &Cluster,
+    number: usize,
+) -> Vec<(&'static str, &'static str)> {
+    let mut refused = Vec::new();
+    let (at, probe) = (PodRef { namespace: "airflow".into(), name: "probe".into() }, launch(10));
+    let mine = launch(100 + number);
+    let made = cluster.create(&pod("airflow", &format!("c{number}"), &mine), &mine, FIRST, LIMIT).await;
+    if matches!(&made, CreateAnswer::Refused { message, .. } if message.contains("cannot create resource")) {
+        refused.push(("create", "pods"));
+    }
+    let deleted = cluster.delete(&at, &PodUid("another".into()), None, Some(0)).await;
+    if matches!(&deleted, DeleteAnswer::Failed { error } if error.contains("cannot delete resource")) {
+        refused.push(("delete", "pods"));
+    }
+    let got = cluster.get(&at, &probe, FIRST).await;
+    if matches!(&got, GetAnswer::Failed { error } if error.contains("cannot get resource \"pods\"")) {
+        refused.push(("get", "pods"));
+    }
+    if cluster.logs(&at, "base", 10, 1_000, LIMIT).await.is_err_and(|error| error.kind() == "forbidden") {
+        refused.push(("get", "pods/log"));
+    }
+    let ours = installation();
+    let here = Namespaces::Only(vec!["airflow".into()]);
+    let listing = cluster.list(&here, &Selection::Installation(&ours), 1).await;
+    if listing.faults.iter().any(|error| error.kind() == "forbidden") {
+        refused.push(("list", "pods"));
+    }
+    if watch_is_refused(operator, cluster, number).await {
+        refused.push(("watch", "pods"));
+    }
+    refused
+}
+
+/// Where the server streams the list, a watch needs no other verb. A pod made after the list is seen by the watch alone.
+async fn watch_is_refused(operator: &Cluster, cluster: &Cluster, number: usize) -> bool {
+    let namespaces = Namespaces::Only(vec!["airflow".into()]);
+    let mut events = pin!(cluster.watch(&namespaces, &installation()));
+    let (name, later) = (format!("w{number}"), launch(200 + number));
+    loop {
+        match timeout(LIMIT, events.next()).await.unwrap().unwrap() {
+            PodEvent::Interrupted { error } if error.contains("cannot watch resource") => return true,
+            PodEvent::Listed(_) => {
+                operator.create(&pod("airflow", &name, &later), &later, FIRST, LIMIT).await;
+            }
+            PodEvent::Seen(view) if view.pod.name == name => return false,
+            PodEvent::Seen(_) | PodEvent::Deleted(_) | PodEvent::Interrupted { .. } => {}
+        }
+    }
 }
 
 async fn rules(account: &Raw) -> Vec<Value> {

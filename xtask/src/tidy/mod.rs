@@ -1,5 +1,6 @@
 //! Rules that no other tool knows.
 
+mod deploy;
 mod direction;
 mod files;
 mod paths;
@@ -15,6 +16,7 @@ pub(crate) fn run() -> Result<bool> {
     let mut found = direction::check()?;
     found.extend(files::check(&files));
     found.extend(paths::check(&files));
+    found.extend(deploy::check(&files));
     for finding in &found {
         println!("    {finding}");
     }
@@ -53,6 +55,7 @@ mod tests {
         let mut found = direction::check()?;
         found.extend(files::check(&files));
         found.extend(paths::check(&files));
+        found.extend(deploy::check(&files));
         assert!(found.is_empty(), "{}", found.join("\n"));
         Ok(())
     }

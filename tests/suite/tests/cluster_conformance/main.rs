@@ -11,7 +11,7 @@ mod store;
 
 use anyhow::{Context, Result};
 use backend::Backend;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use real::{Airflow, Pods, Real};
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
@@ -19,7 +19,7 @@ use windlass_lab::pgbouncer::PgBouncer;
 use windlass_local_cluster::{ApiOptions, ApiServer, client_config, kubeconfig_file};
 use windlass_suite::daemon::Database;
 
-type Scenario = for<'a> fn(&'a mut Backend) -> BoxFuture<'a, Result<()>>;
+type Scenario = for<'a> fn(&'a mut Backend) -> LocalBoxFuture<'a, Result<()>>;
 
 macro_rules! scenarios {
     ($list:ident: $($module:ident :: $name:ident),* $(,)?) => {

@@ -86,9 +86,8 @@ impl Pods {
             "apiVersion": "v1", "kind": "Binding", "metadata": { "name": pod.name },
             "target": { "apiVersion": "v1", "kind": "Node", "name": "silent" },
         });
-        let body = serde_json::to_vec(&binding)?;
         let _: serde_json::Value =
-            self.pods().create_subresource("binding", &pod.name, &PostParams::default(), body).await?;
+            self.pods().create_subresource("binding", &pod.name, &PostParams::default(), &binding).await?;
         Ok(())
     }
 }
@@ -98,6 +97,7 @@ pub(crate) struct Real {
     store: Store,
     cluster: Cluster,
     installation: InstallationId,
+    metrics: Arc<Metrics>,
     pub(crate) pods: Pods,
 }
 
@@ -108,8 +108,9 @@ impl Real {
         let installation = store.installation().await?;
         let source = Source::Kubeconfig { path: Some(pods.kubeconfig.clone()), context: None };
         let config = ClusterConfig { source, ..ClusterConfig::default() };
-        let cluster = Cluster::connect(config, Arc::new(Metrics::new()?)).await?;
-        Ok(Self { airflow, store, cluster, installation, pods })
+        let metrics = Arc::new(Metrics::new()?);
+        let cluster = Cluster::connect(config, metrics.clone()).await?;
+        Ok(Self { airflow, store, cluster, installation, metrics, pods })
     }
 
     pub(crate) async fn clear(&self) -> Result<()> {
@@ -129,10 +130,6 @@ impl Real {
             installation: self.installation.clone(),
             hide_from_neighbours: false,
         };
-        let metrics = match Metrics::new() {
-            Ok(metrics) => Arc::new(metrics),
-            Err(error) => panic!("metrics: {error}"),
-        };
         let edges = Edges {
             store: self.store.clone(),
             cluster: self.cluster.clone(),
@@ -140,7 +137,7 @@ impl Real {
             installation: self.installation.clone(),
             holder: holder.to_owned(),
             namespaces: Namespaces::Only(vec![NAMESPACE.into()]),
-            metrics,
+            metrics: self.metrics.clone(),
             grace_seconds: None,
             retention: Duration::from_secs(86_400),
         };

@@ -24,6 +24,7 @@ use crate::process::{POLL, Supervised};
 /// How long a component may take to get ready; 3 to 5 s were seen, more with every core busy.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
+const APISERVER: &str = "kube-apiserver";
 /// What tests can see of the controller-manager: namespaces end, garbage goes, service accounts appear, quotas count.
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
                            root-ca-certificate-publisher-controller,resourcequota-controller";
@@ -63,6 +64,9 @@ pub struct ControlPlane {
     service_account_admission: bool,
     controller_manager: bool,
     client: kube::Client,
+    binary: PathBuf,
+    apiserver_args: Vec<String>,
+    etcd_url: String,
     // Dropped in this order: clients of the API server first, the store last.
     processes: Vec<Supervised>,
     folder: Folder,
@@ -78,27 +82,35 @@ impl ControlPlane {
         let token = random_token()?;
         make_files(&binary, &folder, &url, &token)?;
 
-        let spawn = |name: &str, args: Vec<String>| {
-            let mut command = Command::new(&binary);
-            command.arg(name).args(args).current_dir(folder.path());
-            Supervised::spawn(name, command, &folder.join(format!("{name}.log")))
-        };
+        let spawn = |name: &str, args: &[String]| spawn(&binary, &folder, name, args);
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let etcd = spawn("etcd", vec![folder.join("etcd").display().to_string(), etcd_url.clone()])?;
-        let apiserver = spawn("kube-apiserver", apiserver_args(&options, &folder, port, &etcd_url))?;
+        let etcd = spawn("etcd", &[folder.join("etcd").display().to_string(), etcd_url.clone()])?;
+        let apiserver_args = apiserver_args(&options, &folder, port, &etcd_url);
+        let apiserver = spawn(APISERVER, &apiserver_args)?;
         let client = client_of(&folder.join("kubeconfig")).await?;
         wait_until_ready(&client, &[&etcd, &apiserver]).await?;
 
         let mut processes = Vec::new();
         if options.scheduler {
-            processes.push(spawn("kube-scheduler", scheduler_args(&folder))?);
+            processes.push(spawn("kube-scheduler", &scheduler_args(&folder))?);
         }
         if options.controller_manager {
-            processes.push(spawn("kube-controller-manager", controller_manager_args(&folder))?);
+            processes.push(spawn("kube-controller-manager", &controller_manager_args(&folder))?);
         }
         processes.extend([apiserver, etcd]);
         let Options { service_account_admission, controller_manager, .. } = options;
-        Ok(Self { url, token, service_account_admission, controller_manager, client, processes, folder })
+        Ok(Self {
+            url,
+            token,
+            service_account_admission,
+            controller_manager,
+            client,
+            binary,
+            apiserver_args,
+            etcd_url,
+            processes,
+            folder,
+        })
     }
 
     /// `https://127.0.0.1:PORT`.
@@ -143,7 +155,22 @@ impl ControlPlane {
 
     /// The API server's process, for faults: pause it, kill it.
     pub fn apiserver(&self) -> Option<&Supervised> {
-        self.processes.iter().find(|process| process.name() == "kube-apiserver")
+        self.processes.iter().find(|process| process.name() == APISERVER)
+    }
+
+    /// Starts the API server again after it was killed, on its port and with its data. It does not wait: what a client
+    /// meets until it is ready is part of an outage.
+    pub fn start_apiserver_again(&mut self) -> Result<()> {
+        let apiserver = spawn(&self.binary, &self.folder, APISERVER, &self.apiserver_args)?;
+        if let Some(place) = self.processes.iter_mut().find(|process| process.name() == APISERVER) {
+            *place = apiserver;
+        }
+        Ok(())
+    }
+
+    /// Address of etcd, whose history a test may compact.
+    pub fn etcd_url(&self) -> &str {
+        &self.etcd_url
     }
 
     /// Makes a namespace in which pods can be created: its `default` service account exists when this returns.
@@ -232,6 +259,12 @@ impl Drop for ControlPlane {
             process.stop(STOP_WITHIN);
         }
     }
+}
+
+fn spawn(binary: &Path, folder: &Folder, name: &str, args: &[String]) -> Result<Supervised> {
+    let mut command = Command::new(binary);
+    command.arg(name).args(args).current_dir(folder.path());
+    Supervised::spawn(name, command, &folder.join(format!("{name}.log")))
 }
 
 /// A client with the answers of this API server only.

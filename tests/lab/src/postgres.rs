@@ -160,6 +160,24 @@ impl Postgres {
         self.binaries.program(name)
     }
 
+    /// An immediate stop: every connection is cut where it is, nothing is written out. What was committed with
+    /// `synchronous_commit` on is there again after [`Self::start_again`].
+    pub fn crash(&self) {
+        self.server.signal(Signal::QUIT);
+        if self.server.wait_blocking(Duration::from_secs(10)).is_none() {
+            self.server.kill();
+        }
+    }
+
+    /// Starts the server again, on its port and with its data, and waits until it answers; blocks the thread.
+    pub fn start_again(&mut self) -> Result<()> {
+        let account = Account::for_server()?;
+        let command = server_command(&self.binaries, account.as_ref(), &self.folder, self.port);
+        let log = self.server.log().to_owned();
+        self.server = Supervised::spawn(&format!("postgres-{}", self.version), command, &log)?;
+        self.wait_until_it_answers()
+    }
+
     /// Sends SIGHUP: `ALTER SYSTEM` and changed files are read.
     pub fn reload(&self) {
         self.server.signal(Signal::HUP);
@@ -186,11 +204,8 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // "Immediate": no checkpoint, but its shared memory is given back, which SIGKILL would leave behind.
-        self.server.signal(Signal::QUIT);
-        if self.server.wait_blocking(Duration::from_secs(10)).is_none() {
-            self.server.kill();
-        }
+        // No checkpoint, but its shared memory is given back, which SIGKILL would leave behind.
+        self.crash();
     }
 }
 
@@ -249,6 +264,19 @@ mod tests {
         assert_eq!(postgres.psql(&copy, "SELECT word FROM t", &[])?, "here");
         let error = postgres.psql(&copy, "SELECT * FROM missing", &[]).unwrap_err().to_string();
         assert!(error.contains("relation \"missing\" does not exist"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_was_committed_survives_a_crash() -> Result<()> {
+        let mut postgres = Postgres::start(16)?;
+        let database = postgres.create_database("kept", None)?;
+        postgres.psql("postgres", &format!("ALTER DATABASE {database} SET synchronous_commit = on"), &[])?;
+        postgres.psql(&database, "CREATE TABLE t AS SELECT 1 AS one", &[])?;
+        postgres.crash();
+        assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, postgres.port())).is_err());
+        postgres.start_again()?;
+        assert_eq!(postgres.psql(&database, "SELECT one FROM t", &[])?, "1");
         let (port, folder) = (postgres.port(), postgres.socket_folder());
         drop(postgres);
         assert!(std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());

@@ -31,12 +31,15 @@ enum Task {
     Check,
     /// Tests, by level. Ends with a table of minutes and the line `N passed, N failed, N skipped`.
     Test {
-        /// What to run: unit sim store cluster plugin airflow, or all.
+        /// What to run: unit sim store cluster plugin airflow faults, or all.
         #[arg(value_enum, default_values_t = [Level::All])]
         levels: Vec<Level>,
         /// Only tests whose name contains this.
         #[arg(long, default_value = "")]
         filter: String,
+        /// The long form of `faults`: ten minutes of faults and 2,100 tasks.
+        #[arg(long)]
+        long: bool,
     },
     /// Plays seeds of the simulator; arguments as `windlass-sim --help` has them (`--first-seed N --seeds K --trace`).
     Sim {
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
 fn run(task: Task, verbose: bool) -> Result<bool> {
     match task {
         Task::Check => check::run(verbose),
-        Task::Test { levels, filter } => test::run(&levels, &filter, verbose),
+        Task::Test { levels, filter, long } => test::run(&levels, &test::How { filter, long, verbose }),
         Task::Sim { arguments } => forward::sim(&arguments),
         Task::Coverage => coverage::run(verbose),
         Task::Bench { name, arguments } => forward::bench(name.as_deref(), &arguments),

@@ -71,7 +71,7 @@ fn executable(line: &str) -> Result<Option<Executable>> {
     let kind = message["target"]["kind"][0].as_str().unwrap_or_default();
     let Some(level) = Level::of_target(package, kind, target) else {
         bail!(
-            "tests/suite/tests/{target}.rs: its name must begin with a level (sim_ store_ cluster_ airflow_ ..)"
+            "tests/suite/tests/{target}.rs: its name must begin with a level (sim_ store_ cluster_ airflow_ faults ..)"
         );
     };
     let name = if kind == "test" { format!("{package}::{target}") } else { format!("{package} ({kind})") };

@@ -20,12 +20,14 @@ pub(crate) enum Level {
     Plugin,
     /// Plugin, daemon, scheduler, database, API server and real tasks together.
     Airflow,
+    /// The same parts with light workers while all of them are killed and cut off.
+    Faults,
     /// All of them.
     All,
 }
 
-const ORDER: [Level; 6] =
-    [Level::Unit, Level::Sim, Level::Store, Level::Cluster, Level::Plugin, Level::Airflow];
+const ORDER: [Level; 7] =
+    [Level::Unit, Level::Sim, Level::Store, Level::Cluster, Level::Plugin, Level::Airflow, Level::Faults];
 
 /// Each once, in order.
 pub(super) fn expand(asked: &[Level]) -> Vec<Level> {
@@ -41,6 +43,7 @@ impl Level {
             Self::Cluster => "cluster",
             Self::Plugin => "plugin",
             Self::Airflow => "airflow",
+            Self::Faults => "faults",
             Self::All => "all",
         }
     }
@@ -53,18 +56,20 @@ impl Level {
             Self::Cluster => "embedded and real Kubernetes API",
             Self::Plugin => "the plugin in a real scheduler",
             Self::Airflow => "everything together, real tasks",
+            Self::Faults => "everything together, killed and cut off",
             Self::All => "all levels",
         }
     }
 
     /// On two cores, built. Exceeding it is a warning: other machines are slower.
-    pub(super) fn budget_minutes(self) -> f64 {
+    pub(super) fn budget_minutes(self, long: bool) -> f64 {
         match self {
+            Self::Faults if long => 20.0,
             Self::Unit => 2.0,
-            Self::Sim | Self::Store => 4.0,
+            Self::Sim | Self::Store | Self::Faults => 4.0,
             Self::Cluster | Self::Plugin => 5.0,
             Self::Airflow => 15.0,
-            Self::All => 35.0,
+            Self::All => 39.0,
         }
     }
 
@@ -72,7 +77,7 @@ impl Level {
     pub(super) fn needs_preparation(self) -> bool {
         match self {
             Self::Unit | Self::Sim | Self::Store => false,
-            Self::Cluster | Self::Plugin | Self::Airflow | Self::All => true,
+            Self::Cluster | Self::Plugin | Self::Airflow | Self::Faults | Self::All => true,
         }
     }
 
@@ -84,7 +89,7 @@ impl Level {
             Self::Unit | Self::Sim => None,
             Self::Store | Self::Plugin => python(),
             Self::Cluster => go(),
-            Self::Airflow | Self::All => python().or_else(go),
+            Self::Airflow | Self::Faults | Self::All => python().or_else(go),
         }
     }
 
@@ -126,6 +131,7 @@ mod tests {
     fn a_target_of_the_suite_says_its_level() {
         assert_eq!(Level::of_target("windlass-suite", "test", "airflow_restart"), Some(Level::Airflow));
         assert_eq!(Level::of_target("windlass-suite", "test", "cluster_api"), Some(Level::Cluster));
+        assert_eq!(Level::of_target("windlass-suite", "test", "faults"), Some(Level::Faults));
         assert_eq!(Level::of_target("windlass-suite", "test", "api"), None);
         assert_eq!(Level::of_target("windlass-core", "test", "goldens"), Some(Level::Unit));
         assert_eq!(Level::of_target("windlass-sim", "lib", "windlass_sim"), Some(Level::Sim));

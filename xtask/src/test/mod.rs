@@ -16,15 +16,26 @@ use crate::step::in_ci;
 use run::Counts;
 use table::{Row, Table};
 
+/// What is asked for besides the levels.
+#[derive(Debug)]
+pub(crate) struct How {
+    /// Only tests whose name contains this.
+    pub(crate) filter: String,
+    /// The long form of levels that have one.
+    pub(crate) long: bool,
+    /// Show the output of what succeeds too.
+    pub(crate) verbose: bool,
+}
+
 /// Builds once, then runs the levels in order, all of them even if one fails.
-pub(crate) fn run(asked: &[Level], filter: &str, verbose: bool) -> Result<bool> {
+pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
     let levels = level::expand(asked);
     let mut table = Table::default();
     let beside = Beside::start(&levels)?;
 
     let started = Instant::now();
     println!("build");
-    let Some(products) = build::build(&levels, verbose)? else {
+    let Some(products) = build::build(&levels, how.verbose)? else {
         println!("0 passed, 1 failed, 0 skipped");
         return Ok(false);
     };
@@ -35,7 +46,7 @@ pub(crate) fn run(asked: &[Level], filter: &str, verbose: bool) -> Result<bool> 
         println!("{level}: {}", level.about());
         let started = Instant::now();
         let counts = match level.missing() {
-            None => run::level(level, &products, filter, verbose)?,
+            None => run::level(level, &products, how)?,
             Some(missing) if in_ci() => {
                 println!("  FAILED: {missing}");
                 Counts { failed: 1, ..Counts::default() }
@@ -45,7 +56,7 @@ pub(crate) fn run(asked: &[Level], filter: &str, verbose: bool) -> Result<bool> 
                 Counts { skipped: 1, ..Counts::default() }
             }
         };
-        table.add(Row::new(level.name(), started.elapsed(), level.budget_minutes(), counts));
+        table.add(Row::new(level.name(), started.elapsed(), level.budget_minutes(how.long), counts));
     }
     println!("\n{table}");
     let total = table.total();

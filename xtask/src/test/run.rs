@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 use windlass_lab_prepare::workspace;
 
+use super::How;
 use super::build::Executable;
 use super::level::Level;
 use crate::step;
@@ -28,7 +29,8 @@ impl Counts {
     }
 }
 
-pub(super) fn level(level: Level, executables: &[Executable], filter: &str, verbose: bool) -> Result<Counts> {
+pub(super) fn level(level: Level, executables: &[Executable], how: &How) -> Result<Counts> {
+    let How { filter, long, verbose } = how;
     let mut counts = Counts::default();
     for executable in executables.iter().filter(|executable| executable.level == level) {
         let mut command = Command::new(&executable.path);
@@ -38,12 +40,21 @@ pub(super) fn level(level: Level, executables: &[Executable], filter: &str, verb
         }
         // Also the output of tests that pass: it says what they skipped.
         command.arg("--show-output").env("WINDLASS_BINARIES_BUILT", "1").env("INSTA_UPDATE", "no");
-        let done = step::run(&executable.name, command, verbose)?;
+        if *long {
+            command.env("WINDLASS_FAULTS_LONG", "1");
+        }
+        let done = step::run(&executable.name, command, *verbose)?;
+        if level == Level::Faults && !verbose {
+            done.output
+                .lines()
+                .filter(|line| line.starts_with("measured: "))
+                .for_each(|line| println!("    {line}"));
+        }
         counts.add(rust_counts(&done.output, done.success));
     }
     match level {
-        Level::Sim if filter.is_empty() => counts.add(seeds(verbose)?),
-        Level::Plugin => counts.add(plugin(filter, verbose)?),
+        Level::Sim if filter.is_empty() => counts.add(seeds(*verbose)?),
+        Level::Plugin => counts.add(plugin(filter, *verbose)?),
         _ => {}
     }
     Ok(counts)

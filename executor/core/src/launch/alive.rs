@@ -221,7 +221,9 @@ impl Launch {
             alive.began |= begins_here;
         }
         match &self.stage {
-            Stage::Alive(alive) if !alive.started => match judge_unstarted(self, view) {
+            // Where the row names this pod as the host it has started, whatever the watch has seen of it so far: its
+            // end is waited for, as logs may still be uploaded from it.
+            Stage::Alive(alive) if !alive.started && !begins_here => match judge_unstarted(self, view) {
                 Some(outcome) => {
                     let outcome = with_wait(outcome, alive.waits_for.as_deref());
                     let left = alive.left();

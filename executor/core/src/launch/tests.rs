@@ -266,7 +266,8 @@ fn the_watch_alone_does_not_say_which_pod_a_lost_create_made() {
 #[test]
 fn a_withdrawn_pod_that_has_not_started_is_deleted_in_the_state_that_was_judged() {
     let mut story = Story::created();
-    assert_eq!(story.settled(Some(row(&story.launch, TaskState::None))).kind, OutcomeKind::Withdrawn);
+    let cleared = TaskRow { hostname: None, ..row(&story.launch, TaskState::None) };
+    assert_eq!(story.settled(Some(cleared)).kind, OutcomeKind::Withdrawn);
     assert!(story.launch.may_still_start());
     let actions = story.tell(Fact::Saved);
     let expected = Action::DeletePod {
@@ -301,6 +302,21 @@ fn what_ran_elsewhere_is_not_reported_by_a_pod_that_could_not_start() {
         assert_eq!(outcome.kind, OutcomeKind::Withdrawn);
         let message = format!("the task instance went to `{}` before its pod started", state.as_str());
         assert_eq!(outcome.message, message);
+    }
+}
+
+#[test]
+fn a_pod_that_ran_unseen_is_not_withdrawn_because_its_row_has_ended() {
+    // Found by the chaos run: while the API server was away, the rows told of the ends of tasks whose pods had not been
+    // seen to start. They were withdrawn, and their pods were deleted from under the upload of their logs.
+    for state in [TaskState::Success, TaskState::UpForRetry, TaskState::Deferred] {
+        let mut story = Story::created();
+        assert_eq!(story.tell(Fact::Saved), vec![]);
+        let here = row(&story.launch, state.clone());
+        assert_eq!(story.tell(seen(&story.launch, Some(here))), vec![], "{state:?}");
+        assert_eq!(story.tell(Fact::PodSeen(ended(&story.launch, 0, "Completed"))), vec![Action::ReadTask]);
+        let outcome = story.settled(Some(row(&story.launch, state.clone())));
+        assert!(outcome.message.starts_with("the worker reported"), "{outcome:?}");
     }
 }
 
@@ -624,7 +640,8 @@ fn what_a_pod_waited_for_is_told_when_its_queueing_is_taken_back() {
     let mut story = Story::created();
     let unschedulable = Some("0/3 nodes are available".to_owned());
     story.tell(Fact::PodSeen(Box::new(PodView { unschedulable, ..view(&story.launch) })));
-    let outcome = story.settled(Some(row(&story.launch, TaskState::Failed)));
+    let marked = TaskRow { hostname: None, ..row(&story.launch, TaskState::Failed) };
+    let outcome = story.settled(Some(marked));
     assert_eq!(
         outcome.message,
         "the task instance went to `failed` before its pod started; its pod waited for: 0/3 nodes are available"

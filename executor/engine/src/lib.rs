@@ -4,12 +4,13 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
+//! once, `landing` what may still be on its way, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;
 mod command;
 mod intake;
+mod landing;
 mod outbox;
 mod pacing;
 mod report;
@@ -35,6 +36,7 @@ use windlass_core::time::Millis;
 
 use crate::book::Book;
 use crate::intake::Intake;
+use crate::landing::Landing;
 use crate::outbox::Batch;
 use crate::pacing::Pacing;
 use crate::term::Term;
@@ -61,6 +63,7 @@ struct Reign {
     book: Book,
     intake: Intake,
     pacing: Pacing,
+    landing: Landing,
     claims: Batch<Claim>,
     saves: Batch<LaunchChange>,
     reads: Batch<Queueing>,
@@ -124,6 +127,7 @@ impl Reign {
             loaded: false,
             book: Book::default(),
             intake: Intake::default(),
+            landing: Landing::default(),
             pacing: Pacing::new(settings.creates_max),
             claims: Batch::default(),
             saves: Batch::with_gap(settings.save_gap_ms),
@@ -171,6 +175,7 @@ impl Engine {
         if self.term.expired(now) {
             self.lose(now);
         }
+        self.look_at_clock(now);
         match input {
             Input::Tick => {}
             Input::Woken => self.reign.intake.wake(),
@@ -216,11 +221,12 @@ impl Engine {
     }
 
     fn file(&mut self, id: &LaunchId, now: Millis) {
-        if let Some(launch) = self.reign.book.get(id)
-            && launch.stage == Stage::Closed
-        {
-            self.counters.closed += 1;
-            self.reign.intake.closed(&launch.queueing.key);
+        if let Some(launch) = self.reign.book.get(id) {
+            self.reign.landing.note(launch.lands_by);
+            if launch.stage == Stage::Closed {
+                self.counters.closed += 1;
+                self.reign.intake.closed(&launch.queueing.key);
+            }
         }
         self.reign.book.file(id, now, &self.policy);
     }

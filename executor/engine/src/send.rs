@@ -179,6 +179,7 @@ impl Engine {
         if reign.loaded && self.term.leads() {
             at.extend([
                 reign.book.next_timer(),
+                reign.landing.wake_at(now, &self.policy),
                 reign.saves.wake_at(give_up),
                 reign.reads.wake_at(give_up),
                 reign.specs.wake_at(give_up),

@@ -41,6 +41,7 @@ impl World {
         if self.rng.chance(self.faults.clock_jump) {
             let by = self.rng.between(100, 20_000);
             self.daemons[daemon].clock.jump(self.now, by);
+            self.say(None, || format!("daemon {daemon}'s clock jumps {by} ms ahead"));
             self.wake_soon(daemon);
         }
         if self.rng.chance(self.faults.stop) && self.daemons[daemon].engine.is_some() {

@@ -307,8 +307,8 @@ impl Engine {
         }
     }
 
-    /// An answer that comes when its create was given up says nothing of the create that is under way now, be it of
-    /// the same attempt or of a later one: only that a pod was there.
+    /// An answer that comes when its create was given up says nothing of a create that is under way now, nor of the pod
+    /// that there is now, be it of the same attempt or of a later one: only that a pod was there.
     fn create_fact(
         &self,
         launch: &LaunchId,
@@ -317,12 +317,10 @@ impl Engine {
         answer: CreateAnswer,
     ) -> Option<Fact> {
         let known = self.reign.book.get(launch)?;
-        let newer = match &known.stage {
-            Stage::Creating { asked: current, .. } => *current != asked,
-            _ => false,
-        };
+        let awaited = known.attempt == attempt
+            && matches!(known.stage, Stage::Creating { asked: current, .. } if current == asked);
         match answer {
-            answer if known.attempt == attempt && !newer => Some(Fact::CreateAnswered(answer)),
+            answer if awaited => Some(Fact::CreateAnswered(answer)),
             CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => Some(Fact::PodSeen(view)),
             CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }

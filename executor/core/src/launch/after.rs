@@ -1,7 +1,7 @@
 //! Once the outcome is decided: store it, remove what is left of the pod, close. `Settling`, `Settled`, `Closing`.
 
 use super::{Action, Fact, Launch, PodLeft, PodStanding, Policy, Stage, classify};
-use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use crate::cluster::{DeleteAnswer, GetAnswer};
 use crate::ids::PodUid;
 use crate::pod_view::PodView;
 use crate::store::LaunchChange;
@@ -13,9 +13,7 @@ impl Launch {
         match fact {
             Fact::Saved => self.saved(now, policy),
             Fact::PodSeen(view) if self.is_other_pod(&view) => self.in_doubt(now, policy),
-            Fact::PodSeen(view)
-            | Fact::GetAnswered(GetAnswer::Found(Some(view)))
-            | Fact::CreateAnswered(CreateAnswer::Created(view) | CreateAnswer::Adopted(view)) => {
+            Fact::PodSeen(view) | Fact::GetAnswered(GetAnswer::Found(Some(view))) => {
                 self.left_seen(&view, now, policy)
             }
             Fact::PodDeleted(uid) => self.left_deleted(&uid, now, policy),

@@ -2,7 +2,7 @@
 
 use super::{Action, Alive, Fact, Judgement, Launch, PodEnd, PodLeft, PodStanding, Policy, Stage};
 use super::{classify, judge_end, judge_unstarted};
-use crate::cluster::{CreateAnswer, GetAnswer};
+use crate::cluster::GetAnswer;
 use crate::ids::{Attempt, PodRef, PodUid};
 use crate::outcome::{Outcome, Reason};
 use crate::pod_view::PodView;
@@ -52,10 +52,6 @@ impl Launch {
             Fact::PodSeen(view) if self.is_other_pod(&view) => self.ask_for_pod(now),
             Fact::PodSeen(view) => self.look(&view, now, policy),
             Fact::GetAnswered(answer) => self.got(answer, now, policy),
-            // A create given up before was answered after all.
-            Fact::CreateAnswered(CreateAnswer::Created(view) | CreateAnswer::Adopted(view)) => {
-                self.look(&view, now, policy)
-            }
             Fact::PodDeleted(uid) => self.deleted(&uid, now),
             Fact::PodNotListed => self.ask_for_pod(now),
             Fact::TaskSeen(view) => self.task_seen(&view, now, policy),

@@ -106,19 +106,13 @@ impl Launch {
     }
 
     fn create_answered(&mut self, answer: CreateAnswer, now: Millis, policy: &Policy) -> Vec<Action> {
+        let Stage::Creating { seen, .. } = &mut self.stage else { return Vec::new() };
+        let seen = seen.take();
         match &answer {
             // Sent before now, so it lands within its server-side timeout from now.
             CreateAnswer::Unknown { .. } => self.may_land_until(now.plus(policy.landing_ms())),
             _ => self.answered = now,
         }
-        let Stage::Creating { seen, .. } = &mut self.stage else {
-            // Given up before; whether it landed, the next look at the pod tells.
-            return match answer {
-                CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => self.look(&view, now, policy),
-                _ => Vec::new(),
-            };
-        };
-        let seen = seen.take();
         match answer {
             CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => {
                 let mut actions = self.look(&view, now, policy);
@@ -161,6 +155,8 @@ impl Launch {
             _ => return Vec::new(),
         };
         match judge_unstarted(self, view) {
+            // Its body ran in a pod that nobody saw start: the launch's next turn finds what is left of it.
+            Some(_) if self.ran_here(view) => Vec::new(),
             Some(outcome) => self.settle(outcome, left, now),
             None => Vec::new(),
         }

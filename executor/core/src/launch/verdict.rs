@@ -169,6 +169,11 @@ impl Launch {
         let host = view.row.as_ref().and_then(|row| row.hostname.as_deref());
         host.is_some_and(|host| is_host_of(host, &self.pod.name))
     }
+
+    /// The row tells of a body of this queueing, and names this launch's pod as its host.
+    pub(super) fn ran_here(&self, view: &TaskView) -> bool {
+        self.is_host(view) && view.row.as_ref().is_some_and(|row| row.is_of(&self.queueing))
+    }
 }
 
 /// `socket.getfqdn()` in a pod gives the pod's name, with or without a domain; the kernel cuts it at 63 characters.

@@ -123,3 +123,14 @@ fn a_refused_create_whose_pod_the_watch_has_seen_is_in_doubt() {
     story.tell(Fact::CreateAnswered(refused));
     assert_eq!(story.tell(Fact::Saved), vec![Action::GetPod]);
 }
+
+#[test]
+fn a_body_that_ran_while_nobody_led_is_no_withdrawal() {
+    // Seen in the simulator: a daemon died before it had stored its pod, and the task deferred before the next one led.
+    let mut story = Story::created();
+    story.launch.stage = Stage::Ready { spec: None, untried: false, not_before: T0, failures: 0 };
+    let deferred = row(&story.launch, TaskState::Deferred);
+    assert_eq!(story.tell(seen(&story.launch, Some(deferred.clone()))), vec![]);
+    let elsewhere = TaskRow { hostname: Some("another".into()), ..deferred };
+    assert_eq!(story.settled(Some(elsewhere)).kind, OutcomeKind::Withdrawn);
+}

@@ -139,9 +139,10 @@ impl Store {
     }
 
     fn airflow_place(&self) -> String {
-        match self.config().airflow_schema() {
-            Some(schema) => format!("schema `{schema}` of {}", self.config().address()),
-            None => format!("the search_path of {}", self.config().address()),
+        let config = self.config();
+        match config.airflow_schema() {
+            Some(schema) => format!("schema `{schema}` of {}", config.address()),
+            None => format!("the search_path of {}", config.address()),
         }
     }
 }

@@ -235,6 +235,11 @@ impl BridgeError {
         Some(hint.to_owned())
     }
 
+    /// Whether the database did not let us in: wrong password, unknown role, no rule for us.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::AuthenticationFailed { .. })
+    }
+
     /// Whether waiting can mend it without a person: the daemon then waits and asks again.
     pub fn is_transient(&self) -> bool {
         match self {

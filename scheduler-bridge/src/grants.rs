@@ -96,7 +96,8 @@ impl Store {
         tx: &mut Transaction,
         role: &str,
     ) -> Result<Vec<String>, BridgeError> {
-        let airflow_schema = self.config().airflow_schema().unwrap_or_default();
+        let config = self.config();
+        let airflow_schema = config.airflow_schema().unwrap_or_default();
         let mut asked: Vec<(&Grant, &str)> = Vec::new();
         for grant in &DAEMON {
             if grant.columns.is_empty() {

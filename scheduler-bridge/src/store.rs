@@ -1,10 +1,11 @@
 //! The door to the database: one small pool, and what every call needs to know.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::sync::Notify;
 use windlass_core::ids::InstallationId;
 
 use crate::config::DatabaseConfig;
@@ -73,7 +74,11 @@ pub struct Store {
 struct Inner {
     pool: PgPool,
     term_pool: PgPool,
-    config: DatabaseConfig,
+    /// For the one connection that hears wakes.
+    wake_pool: PgPool,
+    config: RwLock<Arc<DatabaseConfig>>,
+    /// The database did not let us in.
+    refused: Notify,
     settings: StoreSettings,
     /// `"schema".` or nothing: what stands in the place of `{airflow}` in the statements.
     airflow: String,
@@ -83,9 +88,19 @@ impl Store {
     /// Opens the pool and one connection in it. Looks at nothing yet: see [`Store::check`].
     pub async fn connect(config: DatabaseConfig, settings: StoreSettings) -> Result<Self, BridgeError> {
         let pool = lazy_pool(&config, settings.max_connections.saturating_sub(1).max(1));
-        let term_pool = lazy_pool(&config, 1);
+        let (term_pool, wake_pool) = (lazy_pool(&config, 1), lazy_pool(&config, 1));
         let airflow = config.airflow_schema().map(|s| format!("{}.", quoted(s))).unwrap_or_default();
-        let store = Self { inner: Arc::new(Inner { pool, term_pool, config, settings, airflow }) };
+        let store = Self {
+            inner: Arc::new(Inner {
+                pool,
+                term_pool,
+                wake_pool,
+                config: RwLock::new(Arc::new(config)),
+                refused: Notify::new(),
+                settings,
+                airflow,
+            }),
+        };
         store.open_one().await?;
         Ok(store)
     }
@@ -104,7 +119,35 @@ impl Store {
             Ok(Err(source)) => source,
             Err(_) => sqlx::Error::Io(std::io::Error::from(std::io::ErrorKind::TimedOut)),
         };
-        Err(BridgeError::of_connect(config.address(), config.user(), source))
+        Err(self.of_connect(source))
+    }
+
+    /// A failure to connect, and whom it concerns. A login that was refused is noted for [`Store::refused`].
+    pub(crate) fn of_connect(&self, source: sqlx::Error) -> BridgeError {
+        let config = self.config();
+        let error = BridgeError::of_connect(config.address(), config.user(), source);
+        if error.is_refusal() {
+            self.inner.refused.notify_one();
+        }
+        error
+    }
+
+    /// Waits until the database refuses a login: the password was rotated, maybe.
+    pub async fn refused(&self) {
+        self.inner.refused.notified().await;
+    }
+
+    /// New connections log in so. Those that are open go on: the database lets them. False, and nothing is changed, if
+    /// it leads to another database: its rows are others.
+    pub fn log_in_with(&self, config: DatabaseConfig) -> bool {
+        if config.address() != self.config().address() {
+            return false;
+        }
+        for pool in [&self.inner.pool, &self.inner.term_pool, &self.inner.wake_pool] {
+            pool.set_connect_options(config.options().clone());
+        }
+        *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        true
     }
 
     /// Identity of this `windlass` schema: part of every launch id.
@@ -119,11 +162,12 @@ impl Store {
     pub async fn close(&self) {
         self.inner.pool.close().await;
         self.inner.term_pool.close().await;
+        self.inner.wake_pool.close().await;
     }
 
-    /// Where we are connected to.
-    pub fn config(&self) -> &DatabaseConfig {
-        &self.inner.config
+    /// Where we are connected to, and as whom.
+    pub fn config(&self) -> Arc<DatabaseConfig> {
+        self.inner.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn settings(&self) -> &StoreSettings {
@@ -132,6 +176,10 @@ impl Store {
 
     pub(crate) fn pool(&self) -> &PgPool {
         &self.inner.pool
+    }
+
+    pub(crate) fn wake_pool(&self) -> &PgPool {
+        &self.inner.wake_pool
     }
 
     pub(crate) fn term_pool(&self) -> &PgPool {

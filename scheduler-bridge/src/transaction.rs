@@ -78,7 +78,7 @@ impl Store {
             Err(source @ (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)) => {
                 return Err(BridgeError::Query { what, source });
             }
-            Err(source) => return Err(BridgeError::of_connect(config.address(), config.user(), source)),
+            Err(source) => return Err(self.of_connect(source)),
         };
         let mut tx = Transaction {
             connection: Some(connection),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 
 use crate::error::BridgeError;
 use crate::pooler::is_pooled;
@@ -15,6 +15,7 @@ pub const WAKE_CHANNEL: &str = "windlass_wake";
 #[derive(Debug)]
 pub struct WakeListener {
     listener: PgListener,
+    store: Store,
 }
 
 impl Store {
@@ -22,15 +23,11 @@ impl Store {
     pub async fn wake_listener(&self) -> Result<Option<WakeListener>, BridgeError> {
         const WHAT: &str = "listen for wakes";
         let config = self.config();
-        let failed = |source| BridgeError::of_connect(config.address(), config.user(), source);
+        let failed = |source| self.of_connect(source);
         if is_pooled(config.options()).await.map_err(failed)? {
             return Ok(None);
         }
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(config.connect_timeout())
-            .connect_lazy_with(config.options().clone());
-        let mut listener = PgListener::connect_with(&pool).await.map_err(failed)?;
+        let mut listener = PgListener::connect_with(self.wake_pool()).await.map_err(failed)?;
         let query_failed = |source| BridgeError::of_query(WHAT, config.address(), source);
         // A channel of its own for the test: the plugin's wakes in between are not lost.
         let echo = format!("windlass_echo_{}", std::process::id());
@@ -45,7 +42,7 @@ impl Store {
             return Ok(None);
         }
         listener.unlisten(&echo).await.map_err(query_failed)?;
-        Ok(Some(WakeListener { listener }))
+        Ok(Some(WakeListener { listener, store: self.clone() }))
     }
 }
 
@@ -69,7 +66,8 @@ impl WakeListener {
     pub async fn woken(&mut self) -> Result<(), BridgeError> {
         match self.listener.try_recv().await {
             Ok(_) => Ok(()),
-            Err(source) => Err(BridgeError::Query { what: "listen for wakes", source }),
+            // It fails when it connects again, and else never.
+            Err(source) => Err(self.store.of_connect(source)),
         }
     }
 }

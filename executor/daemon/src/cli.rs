@@ -14,6 +14,7 @@ use crate::config::settings::LogFormat;
 use crate::config::{Config, Lookup};
 use crate::doctor::Doctor;
 use crate::explain::Explain;
+use crate::login::Login;
 use crate::render::RenderPod;
 use crate::{docs, doctor, explain, logging, migrate, render, run, show, status};
 
@@ -301,7 +302,8 @@ fn run_daemon(lookup: &Lookup) -> Result<(), Failure> {
         }
         // A connection string that is none does not mend itself; everything else is waited for.
         let database = config.database()?;
-        let ended = block_on(run::run(config, database, &Environment::of_process()))?;
+        let login = Login::new(lookup.clone(), Environment::of_process(), database);
+        let ended = block_on(run::run(config, login, &Environment::of_process()))?;
         ended.map_err(|error| Failure::other(format!("{error:#}")))
     };
     work().map_err(|failure: Failure| {

@@ -1,7 +1,7 @@
 //! windlass: the daemon. Command line, configuration, metrics, probes, and the driver that executes what the engine
 //! decides. Nothing is decided here.
 //!
-//! `cli` is where it begins; `config` what it is told; `run`, `start` and `driver` the daemon itself; `pods` makes
+//! `cli` is where it begins; `config` what it is told; `run`, `start`, `login` and `driver` the daemon itself; `pods` makes
 //! pods from templates; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
 //! `render`, `migrate`, `docs` the other commands.
 
@@ -16,6 +16,7 @@ pub mod explain;
 pub mod health;
 pub mod holder;
 pub mod logging;
+pub mod login;
 pub mod metrics;
 pub mod migrate;
 pub mod pods;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use scheduler_bridge::{DatabaseConfig, Store};
+use scheduler_bridge::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -15,6 +15,7 @@ use crate::config::environment::Environment;
 use crate::driver::{Driver, Edges, WakeSource};
 use crate::health::{self, Health};
 use crate::holder::Holder;
+use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::pods::Renderer;
 use crate::start::{Ready, wait_for_all};
@@ -24,10 +25,10 @@ const CLOSE: Duration = Duration::from_secs(2);
 
 /// Runs until SIGTERM or SIGINT; a second one ends it at once, without handing the term over. Errors are only those that
 /// waiting cannot mend: configuration, the port, the lock.
-pub async fn run(config: Config, database: DatabaseConfig, env: &Environment) -> anyhow::Result<()> {
+pub async fn run(config: Config, login: Login, env: &Environment) -> anyhow::Result<()> {
     let mut signals = Signals::listen()?;
     let stop = CancellationToken::new();
-    let mut work = std::pin::pin!(work(config, database, env, stop.clone()));
+    let mut work = std::pin::pin!(work(config, login, env, stop.clone()));
     tokio::select! {
         ended = &mut work => return ended,
         name = signals.next() => info!("{name}: finishing what is under way, then handing over the term"),
@@ -41,7 +42,7 @@ pub async fn run(config: Config, database: DatabaseConfig, env: &Environment) ->
 
 async fn work(
     config: Config,
-    database: DatabaseConfig,
+    login: Login,
     env: &Environment,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -56,7 +57,7 @@ async fn work(
     for note in &config.notes {
         warn!("{note}");
     }
-    let ready = wait_for_all(&config, &database, &metrics, &health, &stop).await;
+    let ready = wait_for_all(&config, &login, &metrics, &health, &stop).await;
     let Some(Ready { store, cluster, installation }) = ready else { return Ok(()) };
     let renderer =
         Arc::new(Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone()));
@@ -73,7 +74,10 @@ async fn work(
     };
     let engine = Engine::new(config.engine_settings(), config.launch_policy());
     let wakes = wake_sources(&config, &store).await;
-    Driver::new(engine, edges, health).run(wakes, stop).await;
+    tokio::select! {
+        () = Driver::new(engine, edges, health).run(wakes, stop) => {}
+        () = login.keep(&store) => {}
+    }
     if tokio::time::timeout(CLOSE, store.close()).await.is_err() {
         info!("a call to the database has no answer yet and is given up");
     }

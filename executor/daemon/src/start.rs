@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use scheduler_bridge::{BridgeError, DatabaseConfig, Store};
+use scheduler_bridge::{BridgeError, Store};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_cluster::{Cluster, Finding, Level, blocked, told};
@@ -16,6 +16,7 @@ use windlass_core::ids::InstallationId;
 use crate::clock;
 use crate::config::Config;
 use crate::health::Health;
+use crate::login::Login;
 use crate::metrics::Metrics;
 
 /// Between two looks for something that is not there yet.
@@ -37,20 +38,31 @@ pub struct Ready {
 /// Waits until everything is there; None when stopped before.
 pub async fn wait_for_all(
     config: &Config,
-    database: &DatabaseConfig,
+    login: &Login,
     metrics: &Arc<Metrics>,
     health: &Health,
     stop: &CancellationToken,
 ) -> Option<Ready> {
-    let open = || open_store(database, config);
+    let open = || open_store(login, config);
     let (store, installation) = wait_for("the database", open, health, stop).await?;
     let connect = || open_cluster(config, metrics);
     let cluster = wait_for("the API server", connect, health, stop).await?;
     Some(Ready { store, cluster, installation })
 }
 
-async fn open_store(database: &DatabaseConfig, config: &Config) -> Result<(Store, InstallationId), String> {
-    let store = Store::connect(database.clone(), config.store_settings()).await.map_err(|e| with_hint(&e))?;
+async fn open_store(login: &Login, config: &Config) -> Result<(Store, InstallationId), String> {
+    let store = match Store::connect(login.current(), config.store_settings()).await {
+        Ok(store) => store,
+        Err(error) => {
+            // For the next try.
+            if error.is_refusal()
+                && let Err(problem) = login.read_again().await
+            {
+                return Err(format!("{}; read again: {problem}", with_hint(&error)));
+            }
+            return Err(with_hint(&error));
+        }
+    };
     let checked = async { Ok((store.check().await?, store.installation().await?)) };
     match checked.await {
         Ok((checked, installation)) => {

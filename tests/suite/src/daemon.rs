@@ -180,6 +180,12 @@ impl Daemon {
         }
     }
 
+    /// Waits until the log holds these words.
+    pub async fn log_says(&self, words: &str) -> Result<()> {
+        let said = until(words, async || Ok(self.log().contains(words).then_some(()))).await;
+        said.with_context(|| format!("the log:\n{}", self.process().log_tail(20)))
+    }
+
     /// All that it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.process().log()).unwrap_or_default()

@@ -21,9 +21,19 @@ CREATE TABLE windlass.term (
     one_row    boolean PRIMARY KEY DEFAULT true CHECK (one_row),
     epoch      bigint NOT NULL DEFAULT 0 CONSTRAINT term_epoch UNIQUE CHECK (epoch >= 0),
     holder     text,
-    expires_at timestamptz NOT NULL DEFAULT '-infinity'
+    expires_at timestamptz NOT NULL DEFAULT '-infinity',
+    -- Of the WAL, up to which commits are known to be all there (scheduler-bridge/src/recovery.rs). A failover begins
+    -- another one.
+    timeline   text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 10);
 INSERT INTO windlass.term DEFAULT VALUES;
+-- Empty where the server has no WAL to ask about: then the first term that can ask begins here.
+DO $$
+BEGIN
+    UPDATE windlass.term SET timeline = left(pg_walfile_name(pg_current_wal_insert_lsn()), 8);
+EXCEPTION WHEN OTHERS THEN
+    NULL;
+END $$;
 
 -- Written by the plugin: what a scheduler says of itself at start and now and then.
 CREATE TABLE windlass.scheduler (

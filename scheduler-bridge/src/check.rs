@@ -24,6 +24,8 @@ pub struct Checked {
     pub postgres_version: String,
     /// The role that we are.
     pub role: String,
+    /// Commits that a failover loses are noticed.
+    pub tells_timeline: bool,
 }
 
 impl fmt::Display for Checked {
@@ -36,7 +38,12 @@ impl fmt::Display for Checked {
             self.postgres_version,
             self.role,
             self.schema_version
-        )
+        )?;
+        if self.tells_timeline {
+            Ok(())
+        } else {
+            f.write_str("; it has no WAL to tell whether a failover lost commits")
+        }
     }
 }
 
@@ -75,8 +82,9 @@ impl Store {
     pub async fn diagnose(&self) -> Result<(Checked, Vec<BridgeError>), BridgeError> {
         let mut tx = self.begin(Access::Read, "be checked").await?;
         let mut faults = Vec::new();
-        let checked = self.check_in(&mut tx, &mut faults).await?;
+        let mut checked = self.check_in(&mut tx, &mut faults).await?;
         tx.commit().await?;
+        checked.tells_timeline = self.learn_timeline().await;
         Ok((checked, faults))
     }
 
@@ -102,6 +110,7 @@ impl Store {
             schema_version: 0,
             postgres_version: server.version,
             role: role.clone(),
+            tells_timeline: false,
         };
         let no_airflow = || BridgeError::NoAirflow { place: self.airflow_place() };
         if !server.has_airflow {

@@ -21,6 +21,7 @@ mod inspect;
 mod keys;
 mod migrate;
 mod pooler;
+mod recovery;
 mod retention;
 mod rows;
 mod save;

@@ -1,6 +1,7 @@
 //! The door to the database: one small pool, and what every call needs to know.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -77,11 +78,19 @@ struct Inner {
     /// For the one connection that hears wakes.
     wake_pool: PgPool,
     config: RwLock<Arc<DatabaseConfig>>,
+    timeline: Timeline,
     /// The database did not let us in.
     refused: Notify,
     settings: StoreSettings,
     /// `"schema".` or nothing: what stands in the place of `{airflow}` in the statements.
     airflow: String,
+}
+
+/// What is known of the WAL's timeline (`recovery`).
+#[derive(Debug)]
+pub(crate) struct Timeline {
+    pub(crate) known: AtomicBool,
+    pub(crate) begun_on: Mutex<String>,
 }
 
 impl Store {
@@ -96,6 +105,7 @@ impl Store {
                 term_pool,
                 wake_pool,
                 config: RwLock::new(Arc::new(config)),
+                timeline: Timeline { known: AtomicBool::new(true), begun_on: Mutex::default() },
                 refused: Notify::new(),
                 settings,
                 airflow,
@@ -172,6 +182,10 @@ impl Store {
 
     pub(crate) fn settings(&self) -> &StoreSettings {
         &self.inner.settings
+    }
+
+    pub(crate) fn timeline(&self) -> &Timeline {
+        &self.inner.timeline
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

@@ -6,20 +6,26 @@ use windlass_core::store::TermAnswer;
 
 use crate::error::BridgeError;
 use crate::store::Store;
-use crate::transaction::{Access, statement};
+use crate::transaction::{Access, airflow_statement, statement};
 
 /// Changes `epoch`, and thereby waits for the transactions of the term that ends, and fences what they try next.
+///
+/// After a failover the lost commits may have held epochs whose leaders still write: the new one is far beyond them.
 const ACQUIRE: &str = "
     UPDATE windlass.term
-    SET epoch = epoch + 1, holder = $1, expires_at = clock_timestamp() + $2 * interval '1 millisecond'
+    SET epoch = epoch + CASE WHEN wal.timeline = '' OR term.timeline IN ('', wal.timeline) THEN 1 ELSE 1000 END,
+        holder = $1, expires_at = clock_timestamp() + $2 * interval '1 millisecond',
+        timeline = CASE WHEN term.timeline = '' THEN wal.timeline ELSE term.timeline END
+    FROM (SELECT {timeline} AS timeline) wal
     WHERE holder IS NULL OR holder = $1 OR expires_at <= clock_timestamp()
-    RETURNING epoch";
+    RETURNING epoch, wal.timeline, wal.timeline NOT IN ('', term.timeline) AS after_loss";
 
-/// A term that has expired and that nobody took is still ours: nobody else wrote.
+/// A term that has expired and that nobody took is still ours: nobody else wrote. A failover ends it: what it has in
+/// memory may be lost in the database.
 const RENEW: &str = "
     UPDATE windlass.term
     SET expires_at = clock_timestamp() + $3 * interval '1 millisecond'
-    WHERE holder = $1 AND epoch = $2
+    WHERE holder = $1 AND epoch = $2 AND {timeline} = $4
     RETURNING epoch";
 
 const RELEASE: &str = "
@@ -49,11 +55,16 @@ impl Store {
 
     async fn take_term(&self, holder: &str, lease_ms: u64) -> Result<TermAnswer, BridgeError> {
         let mut tx = self.begin(Access::Term, "acquire the term").await?;
-        let query = statement(ACQUIRE).bind(holder.to_owned()).bind(millis(lease_ms));
+        let query =
+            airflow_statement(self.timeline_sql(ACQUIRE)).bind(holder.to_owned()).bind(millis(lease_ms));
         if let Some(row) = tx.rows(query).await?.first() {
             let epoch = Epoch(row.try_get(0).map_err(|e| tx.decoding(e))?);
+            self.begun_on(row.try_get(1).map_err(|e| tx.decoding(e))?);
+            let after_loss: bool = row.try_get(2).map_err(|e| tx.decoding(e))?;
             tx.commit().await?;
-            return Ok(TermAnswer::Held { epoch });
+            let held =
+                if after_loss { TermAnswer::HeldAfterLoss { epoch } } else { TermAnswer::Held { epoch } };
+            return Ok(held);
         }
         let rows = tx.rows(statement(HOLDER)).await?;
         tx.commit().await?;
@@ -64,7 +75,8 @@ impl Store {
 
     async fn keep_term(&self, holder: &str, epoch: Epoch, lease_ms: u64) -> Result<TermAnswer, BridgeError> {
         let mut tx = self.begin(Access::Term, "renew the term").await?;
-        let query = statement(RENEW).bind(holder.to_owned()).bind(epoch.0).bind(millis(lease_ms));
+        let query = airflow_statement(self.timeline_sql(RENEW)).bind(holder.to_owned()).bind(epoch.0);
+        let query = query.bind(millis(lease_ms)).bind(self.timeline_begun_on());
         if !tx.rows(query).await?.is_empty() {
             tx.commit().await?;
             return Ok(TermAnswer::Held { epoch });
@@ -74,7 +86,7 @@ impl Store {
         let other: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
         Ok(match other {
             Some(other) if other != holder => TermAnswer::HeldByOther { holder: other },
-            // Free, or taken by a later process of this holder.
+            // Free, taken by a later process of this holder, or the database failed over.
             _ => TermAnswer::Released,
         })
     }

@@ -1,5 +1,5 @@
-//! One list of our pods, for people who ask: consistent (no resourceVersion), in pages, bounded. And the create that
-//! creates nothing.
+//! One list of our pods, for people who ask and for what a database has lost: consistent (no resourceVersion), in
+//! pages, bounded. And the create that creates nothing.
 
 use std::time::Duration;
 
@@ -8,8 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use windlass_core::cluster::CreateAnswer;
 use windlass_core::doctor::{ListedPod, Trial};
-use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef, TaskKey};
-use windlass_core::pod_view::{LABEL_INSTALLATION, LABEL_LAUNCH};
+use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef, Queueing, TaskKey};
+use windlass_core::pod_view::{LABEL_INSTALLATION, LABEL_LAUNCH, PodView};
+use windlass_core::store::PodLaunch;
+use windlass_core::time::UtcMicros;
 
 use crate::config::Namespaces;
 use crate::create::{CreateVerdict, classify_create, is_path_segment};
@@ -53,6 +55,7 @@ struct Told {
 #[serde(default)]
 struct ToldMeta {
     annotations: Option<Annotations>,
+    labels: Option<Labels>,
 }
 
 #[derive(Default, Deserialize)]
@@ -62,6 +65,17 @@ struct Annotations {
     task_id: Option<String>,
     run_id: Option<String>,
     map_index: Option<String>,
+    try_number: Option<String>,
+    #[serde(rename = "windlass.dev/queued-at")]
+    queued_at: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Labels {
+    /// The SchedulerJob's id.
+    #[serde(rename = "airflow-worker")]
+    worker: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -71,9 +85,39 @@ struct ToldSpec {
 }
 
 impl Annotations {
-    fn task(self) -> Option<TaskKey> {
-        let map_index = self.map_index.map_or(Some(-1), |text| text.parse().ok())?;
-        Some(TaskKey { dag_id: self.dag_id?, task_id: self.task_id?, run_id: self.run_id?, map_index })
+    fn task(&self) -> Option<TaskKey> {
+        let map_index = self.map_index.as_ref().map_or(Some(-1), |text| text.parse().ok())?;
+        Some(TaskKey {
+            dag_id: self.dag_id.clone()?,
+            task_id: self.task_id.clone()?,
+            run_id: self.run_id.clone()?,
+            map_index,
+        })
+    }
+}
+
+impl ToldMeta {
+    fn task(&self) -> Option<TaskKey> {
+        self.annotations.as_ref()?.task()
+    }
+
+    fn launch(&self, view: &PodView) -> Option<PodLaunch> {
+        let annotations = self.annotations.as_ref()?;
+        let queueing = Queueing {
+            key: annotations.task()?,
+            try_number: annotations.try_number.as_ref()?.parse().ok()?,
+            queued_at: UtcMicros::parse(annotations.queued_at.as_ref()?)?,
+        };
+        let worker = self.labels.as_ref().and_then(|labels| labels.worker.as_ref());
+        Some(PodLaunch {
+            launch: view.launch.clone(),
+            queueing,
+            attempt: view.attempt,
+            pod: view.pod.clone(),
+            uid: view.uid.clone(),
+            // One that nobody has is adopted by any scheduler.
+            scheduler_job_id: worker.and_then(|worker| worker.parse().ok()).unwrap_or(0),
+        })
     }
 }
 
@@ -184,8 +228,8 @@ impl Listing {
         match pod.view() {
             Ok(view) => {
                 let told: Told = serde_json::from_str(json).unwrap_or_default();
-                let task = told.metadata.annotations.and_then(Annotations::task);
-                self.pods.push(ListedPod { view, node: told.spec.node_name, task });
+                let (task, launch) = (told.metadata.task(), told.metadata.launch(&view));
+                self.pods.push(ListedPod { view, node: told.spec.node_name, task, launch });
             }
             Err(error) => self.broken.push((at, error.to_string())),
         }
@@ -209,7 +253,21 @@ mod tests {
         let pod = &listing.pods[0];
         assert_eq!((pod.node.as_str(), pod.view.resource_version.as_str()), ("node-1", "7"));
         let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: 3 };
-        assert_eq!(pod.task, Some(key));
+        assert_eq!(
+            (&pod.task, &pod.launch),
+            (&Some(key.clone()), &None),
+            "it does not say when it was queued"
+        );
+        listing.add(&format!(
+            r#"{{"metadata":{{"name":"p","namespace":"etl","uid":"u","resourceVersion":"7",
+                "labels":{{"windlass.dev/launch":"{launch}","windlass.dev/attempt":"2","airflow-worker":"17"}},
+                "annotations":{{"dag_id":"d","task_id":"t","run_id":"r","map_index":"3","try_number":"4",
+                    "windlass.dev/queued-at":"2026-11-24T02:40:17.123456Z"}}}}}}"#
+        ));
+        let queued_at = UtcMicros::parse("2026-11-24T02:40:17.123456Z").unwrap();
+        let told = listing.pods.pop().and_then(|pod| pod.launch).unwrap();
+        assert_eq!(told.queueing, Queueing { key, try_number: 4, queued_at });
+        assert_eq!((told.attempt, told.scheduler_job_id), (Attempt(2), 17));
         listing.add(
             r#"{"metadata":{"name":"q","namespace":"etl","uid":"u","labels":{"windlass.dev/launch":"x"}}}"#,
         );

@@ -105,6 +105,23 @@ pub struct LaunchRow {
     pub priority_weight: i32,
 }
 
+/// A launch as its pod tells of it: what its row is made from again where the database has lost it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodLaunch {
+    /// From the label.
+    pub launch: LaunchId,
+    /// From the annotations.
+    pub queueing: Queueing,
+    /// From the label.
+    pub attempt: Attempt,
+    /// Where it is.
+    pub pod: PodRef,
+    /// Which of that name.
+    pub uid: PodUid,
+    /// Owner of the task instance when the pod was made.
+    pub scheduler_job_id: i64,
+}
+
 /// One guarded write to a launch. Each holds only if the row is where the write expects it ("set X if still Y").
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchUpdate {
@@ -171,6 +188,12 @@ pub enum SaveAnswer {
 pub enum TermAnswer {
     /// We hold it, for `lease_ms` from when the database was asked.
     Held {
+        /// Its number.
+        epoch: Epoch,
+    },
+    /// As `Held`, and the database may have lost commits since an earlier term: it failed over to a replica that was
+    /// behind. Pods may exist whose launches it does not know.
+    HeldAfterLoss {
         /// Its number.
         epoch: Epoch,
     },

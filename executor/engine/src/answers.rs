@@ -23,6 +23,7 @@ impl Engine {
         match (open, answer) {
             (Open::Term(asked), Answer::Term(answer)) => self.term_answered(answer, asked, now),
             (Open::Load, Answer::Loaded(answer)) => self.loaded(answer, now),
+            (Open::Recover, Answer::Loaded(answer)) => self.recovered(answer, now),
             (Open::Intake(pass, limit), Answer::Intake(answer)) => {
                 let more = match answer {
                     Ok(tasks) => self.taken_in(&tasks, limit, now),
@@ -138,9 +139,12 @@ impl Engine {
         match self.term.answered(answer, asked, now, &self.settings) {
             Change::None | Change::Released => {}
             Change::Lost => self.end_reign(),
-            Change::Gained(_) => {
+            Change::Gained { after_loss } => {
                 self.counters.terms += 1;
                 self.end_reign();
+                if after_loss {
+                    self.must_recover(now);
+                }
             }
         }
     }
@@ -176,7 +180,7 @@ impl Engine {
     }
 
     /// A row that this term has neither loaded nor claimed.
-    fn adopt(&mut self, row: LaunchRow, now: Millis) {
+    pub(crate) fn adopt(&mut self, row: LaunchRow, now: Millis) {
         if self.reign.book.get(&row.launch).is_none() {
             let id = row.launch.clone();
             let launch = self.found(row, now);
@@ -282,8 +286,12 @@ impl Engine {
                 return self.reign.saves.failed(id, now, self.settings.retry_ms);
             }
         };
+        // A row that is gone was lost in a failover, or somebody deleted it: what the database knows is read anew.
+        if refused.iter().any(|(_, row)| row.is_none()) {
+            return self.lose(now);
+        }
         let Some(mut batch) = self.reign.saves.done(id) else { return };
-        for (id, row) in refused {
+        for (id, row) in refused.into_iter().filter_map(|(id, row)| Some((id, row?))) {
             if let Some(LaunchChange::Settle { .. } | LaunchChange::Close | LaunchChange::Relaunch { .. }) =
                 batch.remove(&id)
             {

@@ -49,6 +49,12 @@ pub enum Ask {
         /// Ours.
         epoch: Epoch,
     },
+    /// After a failover that may have lost commits: insert launches for pods that no launch is of, and note that it was
+    /// done [`Answer::Loaded`], as if loaded anew.
+    Recover {
+        /// Ours.
+        epoch: Epoch,
+    },
     /// Look for queueings without a launch [`Answer::Intake`].
     Intake {
         /// Which way.

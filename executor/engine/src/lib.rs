@@ -4,7 +4,8 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `landing` what may still be on its way, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
+//! once, `landing` what may still be on its way, `recovery` what a database has
+//! lost, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;
@@ -13,6 +14,7 @@ mod intake;
 mod landing;
 mod outbox;
 mod pacing;
+mod recovery;
 mod report;
 mod send;
 mod settings;
@@ -39,6 +41,7 @@ use crate::intake::Intake;
 use crate::landing::Landing;
 use crate::outbox::Batch;
 use crate::pacing::Pacing;
+use crate::recovery::Recovery;
 use crate::term::Term;
 
 /// Decides for all launches. One per daemon.
@@ -64,6 +67,8 @@ struct Reign {
     intake: Intake,
     pacing: Pacing,
     landing: Landing,
+    /// Some: nothing is taken in and nothing is created yet.
+    recovery: Option<Recovery>,
     claims: Batch<Claim>,
     saves: Batch<LaunchChange>,
     reads: Batch<Queueing>,
@@ -105,6 +110,7 @@ enum Open {
     /// Asked when: trust in a term counts from then.
     Term(Millis),
     Load,
+    Recover,
     Intake(windlass_core::store::IntakePass, u32),
     Claim,
     Save,
@@ -128,6 +134,7 @@ impl Reign {
             book: Book::default(),
             intake: Intake::default(),
             landing: Landing::default(),
+            recovery: None,
             pacing: Pacing::new(settings.creates_max),
             claims: Batch::default(),
             saves: Batch::with_gap(settings.save_gap_ms),

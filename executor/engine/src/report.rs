@@ -29,6 +29,8 @@ pub struct Counters {
     pub refused: u64,
     /// Pods of ours without a launch.
     pub orphans: u64,
+    /// Launches made again from their pods after a failover that lost commits.
+    pub recovered: u64,
     /// Terms gained.
     pub terms: u64,
     /// Errors by source: `database`, `kubernetes`, `quota`, `pod`, `intake`, `watch`.

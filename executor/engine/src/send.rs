@@ -26,9 +26,13 @@ impl Engine {
         self.send_gets(now);
         if self.stopping.is_none() {
             self.send_withdrawn(now);
-            self.send_intake(now);
-            self.send_claims(epoch, now);
-            self.send_creates(now);
+            if self.reign.recovery.is_some() {
+                self.send_recovery(epoch, now);
+            } else {
+                self.send_intake(now);
+                self.send_claims(epoch, now);
+                self.send_creates(now);
+            }
             if now >= self.reign.next_purge {
                 self.reign.next_purge = now.plus(self.settings.purge_ms);
                 self.command(Ask::Purge { epoch }, Open::Other);
@@ -59,7 +63,10 @@ impl Engine {
     /// Nothing is under way whose answer would be lost with the process.
     fn drained(&self) -> bool {
         let under_way = |open: &Open| {
-            matches!(open, Open::Load | Open::Claim | Open::Save | Open::Create(..) | Open::Delete(..))
+            matches!(
+                open,
+                Open::Load | Open::Recover | Open::Claim | Open::Save | Open::Create(..) | Open::Delete(..)
+            )
         };
         self.reign.count_open(under_way) == 0 && self.reign.saves.idle()
     }
@@ -188,12 +195,11 @@ impl Engine {
             ]);
             // Only what `send` would do then: to be woken for anything else would be to turn without a pause.
             if self.stopping.is_none() {
-                at.extend([
-                    reign.claims.wake_at(give_up),
-                    Some(reign.next_purge),
-                    reign.pacing.next_end(now),
-                ]);
-                if self.room(now) > 0 {
+                at.extend([Some(reign.next_purge), self.recovery_wake_at()]);
+                if reign.recovery.is_none() {
+                    at.extend([reign.claims.wake_at(give_up), reign.pacing.next_end(now)]);
+                }
+                if reign.recovery.is_none() && self.room(now) > 0 {
                     at.push(Some(reign.intake.wake_at(&self.settings)));
                 }
                 if reign.looks_for_withdrawn() {

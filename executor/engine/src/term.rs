@@ -12,7 +12,10 @@ use crate::settings::Settings;
 pub(crate) enum Change {
     None,
     /// A new term is ours.
-    Gained(Epoch),
+    Gained {
+        /// The database may have lost commits before it.
+        after_loss: bool,
+    },
     /// It is over.
     Lost,
     /// We gave it back.
@@ -101,14 +104,15 @@ impl Term {
         if self.asked == Some(asked) {
             self.asked = None;
         }
+        let after_loss = matches!(answer, TermAnswer::HeldAfterLoss { .. });
         match (&mut self.state, answer) {
-            (State::Standby, TermAnswer::Held { epoch }) => {
+            (State::Standby, TermAnswer::Held { epoch } | TermAnswer::HeldAfterLoss { epoch }) => {
                 let deadline = asked.plus(settings.lease_ms.saturating_sub(settings.margin_ms));
                 self.state = State::Leading { epoch, deadline };
                 self.until = asked.plus(settings.lease_ms);
                 self.next = asked.plus(settings.renew_ms);
                 self.holder = None;
-                Change::Gained(epoch)
+                Change::Gained { after_loss }
             }
             (State::Leading { epoch, deadline }, TermAnswer::Held { epoch: held }) if *epoch == held => {
                 let renewed = asked.plus(settings.lease_ms.saturating_sub(settings.margin_ms));
@@ -125,9 +129,10 @@ impl Term {
                 self.holder = Some(holder);
                 self.lose(now, settings)
             }
-            (State::Leading { .. }, TermAnswer::Held { .. } | TermAnswer::Released) => {
-                self.lose(now, settings)
-            }
+            (
+                State::Leading { .. },
+                TermAnswer::Held { .. } | TermAnswer::HeldAfterLoss { .. } | TermAnswer::Released,
+            ) => self.lose(now, settings),
             // Over by itself: there is nothing to give back, and a database that is away must not hold up our end.
             (State::Releasing { .. }, TermAnswer::Failed { .. }) if now >= self.until => {
                 self.state = State::Released;

@@ -107,6 +107,9 @@ fn of<T>(answer: Result<T, BridgeError>) -> Option<String> {
 fn of_term(answer: TermAnswer) -> Option<String> {
     match answer {
         TermAnswer::Failed { error } => Some(error),
-        TermAnswer::Held { .. } | TermAnswer::HeldByOther { .. } | TermAnswer::Released => None,
+        TermAnswer::Held { .. }
+        | TermAnswer::HeldAfterLoss { .. }
+        | TermAnswer::HeldByOther { .. }
+        | TermAnswer::Released => None,
     }
 }

@@ -13,6 +13,7 @@ mod intake;
 mod migration;
 mod plans;
 mod pooler;
+mod recovery;
 mod rows;
 mod support;
 mod term;

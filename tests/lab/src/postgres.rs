@@ -64,11 +64,7 @@ impl Postgres {
         ]);
         run_as(account.as_ref(), &mut init, "initdb")?;
         if replica {
-            let signal = folder.join("data/standby.signal");
-            std::fs::write(&signal, "").with_context(|| format!("write {}", signal.display()))?;
-            if let Some(account) = &account {
-                std::os::unix::fs::chown(&signal, Some(account.uid), Some(account.gid))?;
-            }
+            in_recovery(&folder, account.as_ref())?;
         }
 
         let port = ports::free()?;
@@ -169,6 +165,16 @@ impl Postgres {
         }
     }
 
+    /// As a replica takes the place of a primary that died: the server comes back in recovery and is promoted, which
+    /// begins a new timeline. It has all that was committed; the test itself takes away what is to be lost.
+    pub fn fail_over(&mut self) -> Result<()> {
+        self.psql("postgres", "CHECKPOINT", &[])?;
+        self.crash();
+        in_recovery(&self.folder, Account::for_server()?.as_ref())?;
+        self.start_again()?;
+        self.psql("postgres", "SELECT 1 / pg_promote()::int", &[]).map(drop)
+    }
+
     /// Starts the server again, on its port and with its data, and waits until it answers; blocks the thread.
     pub fn start_again(&mut self) -> Result<()> {
         let account = Account::for_server()?;
@@ -207,6 +213,16 @@ impl Drop for Postgres {
         // No checkpoint, but its shared memory is given back, which SIGKILL would leave behind.
         self.crash();
     }
+}
+
+/// The next start is one of a replica that has nobody to follow.
+fn in_recovery(folder: &Folder, account: Option<&Account>) -> Result<()> {
+    let signal = folder.join("data/standby.signal");
+    std::fs::write(&signal, "").with_context(|| format!("write {}", signal.display()))?;
+    if let Some(account) = account {
+        std::os::unix::fs::chown(&signal, Some(account.uid), Some(account.gid))?;
+    }
+    Ok(())
 }
 
 fn server_command(binaries: &Binaries, account: Option<&Account>, folder: &Folder, port: u16) -> Command {

@@ -22,6 +22,8 @@ pub(crate) struct Snapshot {
     pub(crate) in_term: bool,
     /// For a claim: which of its queueings were still queued.
     pub(crate) queued: Vec<bool>,
+    /// A failover ends it.
+    pub(crate) timeline: u64,
 }
 
 /// A create on its way.
@@ -71,6 +73,7 @@ pub(crate) enum Event {
     // The database. `answer_at`: None when the answer is lost.
     DbBegin { sender: Sender, ask: Box<Ask>, commit_in: u64, answer_in: Option<u64> },
     DbCommit { sender: Sender, ask: Box<Ask>, snapshot: Snapshot, answer_in: Option<u64> },
+    Failover,
     // The API server.
     Create { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },
     CreateConflict { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },

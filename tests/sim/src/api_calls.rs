@@ -77,12 +77,14 @@ impl World {
             return self.answer_in(sender, 0, lost);
         }
         let row = self.db.launches.get(&launch);
-        self.check.create_begins(self.now, task, row, attempt);
+        self.check.create_begins(self.now, task, (&launch, row), attempt);
         let daemon = &self.daemons[sender.daemon];
         let term = &self.db.term;
         // By holder: an acquisition of its own that committed late takes the term from nobody.
         let held = term.holder.as_deref() == Some(&daemon.holder);
-        let in_term = held && self.now + timeout_ms <= term.expires;
+        // The renewal that it trusts in may be among what a failover lost: recovery waits for the end of that trust.
+        let forgotten = self.db.began_before_failover(&daemon.holder);
+        let in_term = forgotten || (held && self.now + timeout_ms <= term.expires);
         self.check.create_in_term(self.now, task, in_term);
         self.say(Some(task), || format!("daemon {} creates {pod} (attempt {})", sender.daemon, attempt.0));
         if let Some(answer) = self.refusal().or_else(|| self.create_refusal()) {

@@ -1,7 +1,7 @@
 //! The specification, said to the world: what must never happen (checked at each step) and what must have happened
 //! once everything has healed. Knows tasks, rows and pods; knows nothing of how the engine decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use windlass_core::ids::{Attempt, LaunchId, Queueing};
@@ -40,6 +40,10 @@ pub(crate) struct Checkers {
     /// Bodies begun, by task and the queueing that the row carried.
     bodies: BTreeMap<(usize, RowQueueing), usize>,
     callbacks: BTreeMap<LaunchId, u32>,
+    /// A failover lost commits of theirs: what was stored is stored no more, and nobody is to blame.
+    lost: BTreeSet<LaunchId>,
+    /// The same of rows of Airflow.
+    pub(crate) tasks_lost: BTreeSet<usize>,
 }
 
 impl Checkers {
@@ -47,6 +51,17 @@ impl Checkers {
         if self.broken.is_none() {
             self.broken = Some(Broken { invariant, what, at, task });
         }
+    }
+
+    /// A failover took Airflow's row back: the body that it forgot may run again.
+    pub(crate) fn task_lost(&mut self, task: usize) {
+        self.bodies.retain(|(of, _), _| *of != task);
+        self.tasks_lost.insert(task);
+    }
+
+    pub(crate) fn launch_lost(&mut self, launch: &LaunchId) {
+        self.callbacks.remove(launch);
+        self.lost.insert(launch.clone());
     }
 
     /// I1: the task body of a queueing runs at most once.
@@ -58,8 +73,15 @@ impl Checkers {
     }
 
     /// I3: no pod is created before its claim, or the relaunch that names its attempt, is committed.
-    pub(crate) fn create_begins(&mut self, at: u64, task: usize, row: Option<&Stored>, attempt: Attempt) {
+    pub(crate) fn create_begins(
+        &mut self,
+        at: u64,
+        task: usize,
+        (launch, row): (&LaunchId, Option<&Stored>),
+        attempt: Attempt,
+    ) {
         match row {
+            _ if self.lost.contains(launch) => {}
             None => self.broke(at, "I3", Some(task), "a create begins and no claim is committed".into()),
             Some(stored) if stored.row.attempt < attempt => {
                 let what = format!(
@@ -108,7 +130,7 @@ impl Checkers {
             matches!(stored.row.stage, StoredStage::Settled | StoredStage::Closed)
                 || stored.row.attempt > pod.view.attempt
         });
-        if !over {
+        if !over && !self.lost.contains(&pod.view.launch) {
             let what = format!("pod {number} is deleted before its outcome is committed");
             self.broke(at, "I3", Some(pod.task), what);
         }
@@ -163,7 +185,8 @@ impl Checkers {
         if !task.is_of(of) {
             self.broke(at, "I5", Some(no), "a pod's name is written to the row of another queueing".into());
         }
-        if stored.is_none_or(|stored| stored.row.queueing != *of) {
+        let lost = task.launch.as_ref().is_some_and(|launch| self.lost.contains(launch));
+        if !lost && stored.is_none_or(|stored| stored.row.queueing != *of) {
             self.broke(at, "I5", Some(no), "a pod's name is written for a queueing without a launch".into());
         }
     }

@@ -63,7 +63,7 @@ pub(crate) struct Job {
 }
 
 /// A row of windlass.launch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) row: LaunchRow,
     pub(crate) task: usize,
@@ -72,14 +72,16 @@ pub(crate) struct Stored {
     pub(crate) callback_sent: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Term {
     pub(crate) epoch: i64,
     pub(crate) holder: Option<String>,
     pub(crate) expires: u64,
+    /// Up to which commits are known to be there.
+    pub(crate) timeline: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Database {
     pub(crate) tasks: Vec<Task>,
     pub(crate) by_key: BTreeMap<TaskKey, usize>,
@@ -87,6 +89,10 @@ pub(crate) struct Database {
     pub(crate) term: Term,
     pub(crate) handover: Vec<usize>,
     pub(crate) away_until: u64,
+    /// Failovers so far, and one.
+    pub(crate) timeline: u64,
+    /// On which timeline the process of a holder began its term: in that process's memory.
+    pub(crate) begun_on: BTreeMap<(String, i64), u64>,
 }
 
 /// What a guarded change came to.
@@ -131,6 +137,11 @@ impl Task {
 }
 
 impl Database {
+    /// As `windlass migrate` leaves it.
+    pub(crate) fn installed() -> Self {
+        Self { timeline: 1, term: Term { timeline: 1, ..Term::default() }, ..Self::default() }
+    }
+
     pub(crate) fn task_of(&self, queueing: &Queueing) -> Option<&Task> {
         self.by_key.get(&queueing.key).map(|no| &self.tasks[*no])
     }
@@ -156,14 +167,28 @@ impl Database {
         if !own && now < self.term.expires {
             return TermAnswer::HeldByOther { holder: self.term.holder.clone().unwrap_or_default() };
         }
-        self.term =
-            Term { epoch: self.term.epoch + 1, holder: Some(holder.to_owned()), expires: now + lease_ms };
-        TermAnswer::Held { epoch: Epoch(self.term.epoch) }
+        let timeline = self.term.timeline;
+        let after_loss = timeline != self.timeline;
+        let epoch = self.term.epoch + if after_loss { 1_000 } else { 1 };
+        self.term = Term { epoch, holder: Some(holder.to_owned()), expires: now + lease_ms, timeline };
+        self.begun_on.insert((holder.to_owned(), epoch), self.timeline);
+        let epoch = Epoch(epoch);
+        if after_loss { TermAnswer::HeldAfterLoss { epoch } } else { TermAnswer::Held { epoch } }
+    }
+
+    /// The term that this holder began last is of before a failover.
+    pub(crate) fn began_before_failover(&self, holder: &str) -> bool {
+        let last =
+            self.begun_on.range((holder.to_owned(), i64::MIN)..=(holder.to_owned(), i64::MAX)).next_back();
+        last.is_some_and(|(_, timeline)| *timeline != self.timeline)
     }
 
     pub(crate) fn renew(&mut self, holder: &str, epoch: Epoch, lease_ms: u64, now: u64) -> TermAnswer {
         if self.term.epoch != epoch.0 || self.term.holder.as_deref() != Some(holder) {
             return TermAnswer::HeldByOther { holder: self.term.holder.clone().unwrap_or_default() };
+        }
+        if self.begun_on.get(&(holder.to_owned(), epoch.0)) != Some(&self.timeline) {
+            return TermAnswer::Released;
         }
         self.term.expires = now + lease_ms;
         TermAnswer::Held { epoch }

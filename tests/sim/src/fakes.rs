@@ -45,6 +45,7 @@ impl Fakes {
         (task.queued_at, task.launch) = (Some(queueing.queued_at), Some(launch.clone()));
         self.world.db.by_key.insert(queueing.key.clone(), no);
         self.world.task_of_launch.insert(launch.clone(), no);
+        self.world.queueings.insert(launch.clone(), queueing.clone());
         launch
     }
 

@@ -44,6 +44,8 @@ faults! {
     db_error: 150,
     /// The database is away for some seconds (per mischief turn).
     db_away: 60,
+    /// The database fails over to a replica that misses the last commits (per mischief turn).
+    failover: 40,
     /// API calls take long.
     api_slow: 200,
     /// Done, but the answer is lost.

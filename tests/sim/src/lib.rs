@@ -18,6 +18,7 @@ mod clock;
 mod cluster;
 mod daemon;
 mod database;
+mod failover;
 mod fakes;
 mod faults;
 mod kubelet;

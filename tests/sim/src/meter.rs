@@ -98,6 +98,7 @@ fn each_launch(ask: &Ask, mut tell: impl FnMut(&LaunchId)) {
         | Ask::RenewTerm { .. }
         | Ask::ReleaseTerm { .. }
         | Ask::Load { .. }
+        | Ask::Recover { .. }
         | Ask::Intake { .. }
         | Ask::FindWithdrawn { .. }
         | Ask::NotePods(_)

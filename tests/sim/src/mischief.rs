@@ -30,6 +30,9 @@ impl World {
             self.db.away_until = self.now + self.rng.between(200, 15_000);
             self.say(None, || "the database is away".into());
         }
+        if self.rng.chance(self.faults.failover) {
+            self.replica_falls_behind();
+        }
         if self.rng.chance(self.faults.api_away) {
             self.cluster.away_until = self.now + self.rng.between(200, 15_000);
             self.say(None, || "the API server is away".into());

@@ -50,6 +50,8 @@ pub enum Plant {
     OutcomeReplaced,
     /// The scheduler's plugin sends a callback request for a task whose worker may still write its own end.
     CallbackTooEarly,
+    /// Lost launches are not made again from their pods.
+    NoRecovery,
     /// The driver does not sleep until the engine wants to be woken.
     NoSleep,
 }
@@ -86,7 +88,7 @@ impl FromStr for Plant {
 
 impl Plant {
     /// All.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SkipClaim,
         Self::SettleAfterDelete,
         Self::NoFencing,
@@ -108,6 +110,7 @@ impl Plant {
         Self::NoteUnguarded,
         Self::OutcomeReplaced,
         Self::CallbackTooEarly,
+        Self::NoRecovery,
         Self::NoSleep,
     ];
 }

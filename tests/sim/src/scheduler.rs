@@ -82,7 +82,8 @@ impl World {
             // one so for ever: an operator marks it.
             let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get(launch));
             let unowned = stored.is_none_or(|stored| stored.delivered || stored.callback_sent);
-            let given_up = !task.gone && task.state == TaskState::Restarting && unowned;
+            let lost = self.check.tasks_lost.contains(&no);
+            let given_up = !task.gone && task.state == TaskState::Restarting && (unowned || lost);
             if (running || given_up) && dead.is_some_and(|died| self.now - died > ZOMBIE_MS) {
                 self.say(Some(no), || "the scheduler finds a zombie".into());
                 self.db.tasks[no].touched += 1;
@@ -105,7 +106,9 @@ impl World {
                 continue;
             }
             let stored = task.launch.as_ref().and_then(|launch| self.db.launches.get_mut(launch));
-            if self.healed && !stored.as_ref().is_some_and(|stored| stored.withdrawn) {
+            // A callback that was executed once and whose work a failover lost is Airflow's own to find.
+            let lost = self.check.tasks_lost.contains(&no);
+            if self.healed && !lost && !stored.as_ref().is_some_and(|stored| stored.withdrawn) {
                 continue;
             }
             if let Some(stored) = stored {
@@ -182,10 +185,11 @@ impl World {
             }
             LaunchId::of(&self.installation, &queueing)
         });
-        if let Some(launch) = task.launch.clone() {
+        if let (Some(launch), Some(queueing)) = (task.launch.clone(), task.queueing()) {
             let try_number = task.try_number;
             self.say(Some(no), || format!("queued: try {try_number}, {queued_at}, launch {launch}"));
-            self.task_of_launch.insert(launch, no);
+            self.task_of_launch.insert(launch.clone(), no);
+            self.queueings.insert(launch, queueing);
         }
     }
 

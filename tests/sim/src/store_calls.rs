@@ -65,7 +65,7 @@ impl World {
             _ => Vec::new(),
         };
         let in_term = epoch_of(ask).is_none_or(|epoch| epoch.0 == self.db.term.epoch);
-        Snapshot { in_term, queued }
+        Snapshot { in_term, queued, timeline: self.db.timeline }
     }
 
     pub(crate) fn db_commit(
@@ -75,6 +75,12 @@ impl World {
         snapshot: &Snapshot,
         answer_in: Option<u64>,
     ) {
+        if snapshot.timeline != self.db.timeline {
+            if let Some(back) = answer_in {
+                self.answer_in(sender, back, failed(ask));
+            }
+            return;
+        }
         let holder = self.daemons[sender.daemon].holder.clone();
         let answer = self.execute(&holder, ask, snapshot);
         if self.trace.lines.is_some() {
@@ -95,6 +101,11 @@ impl World {
             Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(holder, *epoch, now)),
             Ask::Load { epoch } => {
                 let rows = self.in_term(*epoch, snapshot).then(|| self.db.open_launches());
+                Answer::Loaded(Ok(rows))
+            }
+            Ask::Recover { .. } if self.cluster.away_until > now => failed(ask),
+            Ask::Recover { epoch } => {
+                let rows = self.in_term(*epoch, snapshot).then(|| self.recover(*epoch));
                 Answer::Loaded(Ok(rows))
             }
             Ask::Intake { pass, limit } => Answer::Intake(Ok(self.db.intake(*pass, *limit))),
@@ -219,7 +230,9 @@ impl World {
 
 fn epoch_of(ask: &Ask) -> Option<Epoch> {
     match ask {
-        Ask::Load { epoch } | Ask::Claim { epoch, .. } | Ask::Save { epoch, .. } => Some(*epoch),
+        Ask::Load { epoch } | Ask::Recover { epoch } | Ask::Claim { epoch, .. } | Ask::Save { epoch, .. } => {
+            Some(*epoch)
+        }
         _ => None,
     }
 }
@@ -232,7 +245,7 @@ pub(crate) fn failed(ask: &Ask) -> Answer {
         Ask::AcquireTerm { .. } | Ask::RenewTerm { .. } | Ask::ReleaseTerm { .. } => {
             Answer::Term(TermAnswer::Failed { error: error() })
         }
-        Ask::Load { .. } => Answer::Loaded(Err(error())),
+        Ask::Load { .. } | Ask::Recover { .. } => Answer::Loaded(Err(error())),
         Ask::Intake { .. } => Answer::Intake(Err(error())),
         Ask::Claim { .. } => Answer::Claimed(Err(error())),
         Ask::ReadTasks(_) | Ask::FindWithdrawn { .. } => Answer::Tasks(Err(error())),

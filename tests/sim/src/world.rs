@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use windlass_core::ids::{InstallationId, LaunchId};
+use windlass_core::ids::{InstallationId, LaunchId, Queueing};
 
 use crate::agenda::{Agenda, Event};
 use crate::check::{Broken, Checkers};
@@ -54,6 +54,10 @@ pub(crate) struct World {
     pub(crate) version: Version,
     pub(crate) installation: InstallationId,
     pub(crate) task_of_launch: BTreeMap<LaunchId, usize>,
+    /// What a pod's annotations tell.
+    pub(crate) queueings: BTreeMap<LaunchId, Queueing>,
+    /// A replica that has fallen behind, and is to be promoted.
+    pub(crate) replica: Option<Box<Database>>,
     /// `hostname_callable` hides the pod's name from the row.
     pub(crate) hidden_hosts: bool,
     /// `[scheduler] task_queued_timeout` in milliseconds.
@@ -95,7 +99,7 @@ impl World {
             agenda: Agenda::default(),
             faults,
             plant: play.plant,
-            db: Database::default(),
+            db: Database::installed(),
             cluster: Cluster::default(),
             schedulers: Vec::new(),
             daemons: Vec::new(),
@@ -104,6 +108,8 @@ impl World {
             version,
             installation: InstallationId("5eed5eed-0000-4000-8000-000000000000".into()),
             task_of_launch: BTreeMap::new(),
+            queueings: BTreeMap::new(),
+            replica: None,
             hidden_hosts: rng.below(4) == 0,
             queued_timeout: rng.between(30_000, 120_000),
             healed: false,
@@ -168,6 +174,7 @@ impl World {
             Event::DbCommit { sender, ask, snapshot, answer_in } => {
                 self.db_commit(sender, &ask, &snapshot, answer_in);
             }
+            Event::Failover => self.failover(),
             Event::Create { sender, call, answer_in } => self.create_lands(sender, call, answer_in),
             Event::CreateConflict { sender, call, answer_in } => {
                 self.create_conflict(sender, &call, answer_in);

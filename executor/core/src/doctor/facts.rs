@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::ids::{InstallationId, LaunchId, PodRef, Queueing, TaskKey};
 use crate::launch::Policy;
 use crate::pod_view::PodView;
-use crate::store::LaunchRow;
+use crate::store::{LaunchRow, PodLaunch};
 use crate::task::TaskState;
 use crate::time::UtcMicros;
 
@@ -202,6 +202,8 @@ pub struct ListedPod {
     pub node: String,
     /// The task that its annotations name.
     pub task: Option<TaskKey>,
+    /// The launch that it is of, if its annotations tell all of it.
+    pub launch: Option<PodLaunch>,
 }
 
 /// What the cluster holds.

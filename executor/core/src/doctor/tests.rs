@@ -127,6 +127,7 @@ fn pod(worker: ContainerState) -> ListedPod {
         },
         node: if bound { "node-1".into() } else { String::new() },
         task: Some(key()),
+        launch: None,
     }
 }
 

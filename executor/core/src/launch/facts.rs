@@ -34,7 +34,7 @@ pub enum Fact {
     /// The change asked for is committed.
     Saved,
     /// The change's guard did not hold; the row is so.
-    Refused(Option<LaunchRow>),
+    Refused(LaunchRow),
     /// Time has passed.
     Tick,
 }

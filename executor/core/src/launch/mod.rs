@@ -366,11 +366,7 @@ impl Launch {
     }
 
     /// A guarded write found the row elsewhere. If that is where the write led, an earlier answer was lost.
-    fn refused(&mut self, row: Option<LaunchRow>, now: Millis, policy: &Policy) -> Vec<Action> {
-        let Some(row) = row else {
-            self.stage = Stage::Closed;
-            return Vec::new();
-        };
+    fn refused(&mut self, row: LaunchRow, now: Millis, policy: &Policy) -> Vec<Action> {
         let arrived = match &self.stage {
             Stage::Settling { .. } => row.stage == StoredStage::Settled,
             Stage::Relaunching { .. } => {

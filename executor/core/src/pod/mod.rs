@@ -7,6 +7,7 @@
 //! - `metadata.name` ends in a hash of launch and attempt, not in random characters, so that a repeated create meets
 //!   409. A `metadata.name` in pod_override does not replace it (two tries, or two mapped tasks, would share it); it
 //!   is kept in the annotation `windlass.dev/pod-override-name`.
+//! - The annotation `windlass.dev/queued-at`.
 //! - Labels `windlass.dev/*`; beside a KubernetesExecutor also `airflow_executor_done=True`.
 //! - `pod_mutation_hook` is not called: it is Python.
 //! - A template that is a list or a single value is an error; Python ignores its content.
@@ -36,6 +37,9 @@ pub use name::{NAME_MAX, pod_name, slugify, visible_part, with_suffix};
 pub use neighbour::{LABEL_EXECUTOR_DONE, NeighbourSelectors};
 pub use render::{check, namespace_of, pod_ref, render};
 pub use template::{Template, TemplateError};
+
+/// Annotation with `queued_dttm`: with Airflow's own annotations it tells the queueing that the pod was made for.
+pub const ANNOTATION_QUEUED_AT: &str = "windlass.dev/queued-at";
 
 /// Annotation with the name that a pod_override asked for and did not get.
 pub const ANNOTATION_OVERRIDE_NAME: &str = "windlass.dev/pod-override-name";

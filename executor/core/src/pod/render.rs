@@ -10,10 +10,11 @@ use super::name::pod_name;
 use super::neighbour::LABEL_EXECUTOR_DONE;
 use super::python::Py;
 use super::template::Template;
-use super::{ANNOTATION_OVERRIDE_NAME, PodSettings};
+use super::{ANNOTATION_OVERRIDE_NAME, ANNOTATION_QUEUED_AT, PodSettings};
 use crate::ids::{Attempt, LaunchId, PodRef};
 use crate::pod_view::{LABEL_ATTEMPT, LABEL_INSTALLATION, LABEL_LAUNCH};
 use crate::task::{ExecutorConfig, TaskSpec};
+use crate::time::UtcMicros;
 
 /// How a worker command begins: Airflow 2.x, and the Task SDK of 3.x.
 const COMMANDS: [&[&str]; 2] =
@@ -77,6 +78,7 @@ pub fn render(
         pod = reconcile(class, pod, wanted);
     }
     sign(&mut pod, settings, place.name, launch, attempt);
+    annotate(&mut pod, spec.queueing.queued_at);
     Ok(Value::Object(pod))
 }
 
@@ -140,6 +142,15 @@ fn sign(pod: &mut Object, settings: &PodSettings, name: String, launch: &LaunchI
         annotations.insert(ANNOTATION_OVERRIDE_NAME.into(), wanted);
         metadata.insert("annotations".into(), Value::Object(annotations));
     }
+    pod.insert("metadata".into(), Value::Object(metadata));
+}
+
+/// What a database that has lost the launch cannot tell.
+fn annotate(pod: &mut Object, queued_at: UtcMicros) {
+    let mut metadata = take_object(pod, "metadata");
+    let mut annotations = take_object(&mut metadata, "annotations");
+    annotations.insert(ANNOTATION_QUEUED_AT.into(), queued_at.to_string().into());
+    metadata.insert("annotations".into(), Value::Object(annotations));
     pod.insert("metadata".into(), Value::Object(metadata));
 }
 

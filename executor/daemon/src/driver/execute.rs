@@ -7,11 +7,11 @@ use std::time::Duration;
 use scheduler_bridge::{BridgeError, ClaimBatch, Store};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
-use windlass_cluster::{Cluster, Namespaces};
+use windlass_cluster::{Cluster, Namespaces, Selection};
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
-use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef};
+use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef};
 use windlass_core::pod::pod_name;
-use windlass_core::store::{QueuedTask, SaveAnswer, TermAnswer};
+use windlass_core::store::{LaunchRow, PodLaunch, QueuedTask, SaveAnswer, TermAnswer};
 use windlass_core::task::TaskSpec;
 use windlass_engine::{Answer, Ask};
 
@@ -81,6 +81,7 @@ impl Edges {
                     Err(_) => Err(late(PASS_MS)),
                 })
             }
+            Ask::Recover { epoch } => Answer::Loaded(self.recover(epoch).await),
             Ask::Intake { pass, limit } => {
                 let specs = within(PASS_MS, store.intake(pass, limit)).await;
                 Answer::Intake(specs.map(|specs| specs.into_iter().map(|spec| self.queued(spec)).collect()))
@@ -133,6 +134,38 @@ impl Edges {
                 Answer::Deleted(answer.unwrap_or_else(|_| DeleteAnswer::Failed { error: late(CALL_MS) }))
             }
             Ask::Watch(_) | Ask::Exit => Answer::Done,
+        }
+    }
+
+    /// A list that is not whole would leave lost launches out, and the next look at them could be too late.
+    async fn recover(&self, epoch: Epoch) -> Result<Option<Vec<LaunchRow>>, String> {
+        let of = Selection::Installation(&self.installation);
+        let listing = self.cluster.list(&self.namespaces, &of, usize::MAX);
+        let Ok(listing) = timeout(Duration::from_millis(PASS_MS), listing).await else {
+            return Err(late(PASS_MS));
+        };
+        if let Some(fault) = listing.faults.first() {
+            return Err(format!("pods whose launches the database may have lost: {}", fault.line()));
+        }
+        let pods: Vec<PodLaunch> = listing.pods.into_iter().filter_map(|pod| pod.launch).collect();
+        // Annotations can be written by anybody; the id cannot be made to fit other ones.
+        let (ours, others): (Vec<_>, Vec<_>) =
+            pods.into_iter().partition(|pod| pod.launch == LaunchId::of(&self.installation, &pod.queueing));
+        for pod in others {
+            tracing::warn!("pod {}: its annotations are not of its launch {}", pod.pod, pod.launch);
+        }
+        match timeout(Duration::from_millis(PASS_MS), self.store.recover(epoch, &ours)).await {
+            Ok(Ok((made, rows))) => {
+                tracing::warn!(
+                    "the database failed over and may have lost its last commits: of {} pods {made} had no launch any \
+                     more, and have one again",
+                    ours.len(),
+                );
+                Ok(Some(rows))
+            }
+            Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
+            Ok(Err(error)) => Err(error.chain()),
+            Err(_) => Err(late(PASS_MS)),
         }
     }
 
@@ -242,6 +275,7 @@ pub(super) fn name_of(ask: &Ask) -> &'static str {
         Ask::RenewTerm { .. } => "renew_term",
         Ask::ReleaseTerm { .. } => "release_term",
         Ask::Load { .. } => "load",
+        Ask::Recover { .. } => "recover",
         Ask::Intake { .. } => "intake",
         Ask::Claim { .. } => "claim",
         Ask::ReadTasks(_) => "read_tasks",

@@ -49,6 +49,7 @@ struct Counts {
     closed: IntCounter,
     refused: IntCounter,
     orphans: IntCounter,
+    recovered: IntCounter,
     outcomes: IntCounterVec,
     failures: IntCounterVec,
     errors: IntCounterVec,
@@ -114,6 +115,10 @@ impl Counts {
             closed: page.counter("windlass_launches_closed_total", "Launches of which nothing is left.")?,
             refused: page.counter("windlass_writes_refused_total", "Writes whose guard did not hold.")?,
             orphans: page.counter("windlass_orphan_pods_total", "Pods of ours that no launch owns.")?,
+            recovered: page.counter(
+                "windlass_launches_recovered_total",
+                "Launches made again from their pods after a failover that lost commits.",
+            )?,
             outcomes: page.counters(
                 "windlass_outcomes_total",
                 "Launches that ended.",
@@ -146,6 +151,7 @@ impl Counts {
             (&self.closed, now.closed, before.closed),
             (&self.refused, now.refused, before.refused),
             (&self.orphans, now.orphans, before.orphans),
+            (&self.recovered, now.recovered, before.recovered),
         ] {
             metric.inc_by(now.saturating_sub(before));
         }

@@ -1,6 +1,7 @@
 //! The engine's own rules: order, barrier, batches, budgets, the term. What faults do to them, the simulator shows.
 
 mod barrier;
+mod recovery;
 mod term;
 
 use super::*;
@@ -96,6 +97,7 @@ fn name(ask: &Ask) -> &'static str {
         Ask::RenewTerm { .. } => "renew",
         Ask::ReleaseTerm { .. } => "release",
         Ask::Load { .. } => "load",
+        Ask::Recover { .. } => "recover",
         Ask::Intake { pass: IntakePass::Full, .. } => "full",
         Ask::Intake { pass: IntakePass::Handover, .. } => "handover",
         Ask::Claim { .. } => "claim",

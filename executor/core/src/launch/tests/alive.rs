@@ -189,7 +189,7 @@ fn a_relaunch_that_is_not_answered_is_asked_for_again_and_a_refused_one_reads_th
         scheduler_job_id: 1,
         priority_weight: 1,
     };
-    story.tell(Fact::Refused(Some(refused)));
+    story.tell(Fact::Refused(refused));
     assert_eq!(story.launch.attempt, attempt);
     assert!(matches!(story.launch.stage, Stage::Ready { untried: true, .. }));
 }
@@ -224,7 +224,7 @@ fn a_refused_relaunch_goes_on_from_where_the_row_stands() {
         scheduler_job_id: 1,
         priority_weight: 1,
     };
-    story.tell(Fact::Refused(Some(found)));
+    story.tell(Fact::Refused(found));
     assert_eq!(story.launch.attempt, Attempt(3));
     assert_eq!(
         story.launch.wake_at(&story.policy),

@@ -100,7 +100,7 @@ fn a_story() -> Story {
         unschedulable: Some("0/3 nodes are available: 3 Insufficient cpu".into()),
         disruption: None,
     };
-    let pods = vec![ListedPod { view, node: String::new(), task: None }];
+    let pods = vec![ListedPod { view, node: String::new(), task: None, launch: None }];
     story.facts.cluster = Some(ClusterFacts { pods, complete: true, ..ClusterFacts::default() });
     story.launches = vec![now, past];
     story

@@ -125,14 +125,24 @@ async fn daemon_round(
 async fn burst(rig: &Rig, run: &str, tasks: usize, batch: usize) -> Result<Burst> {
     let before = rig.cpu()?;
     rig.scheduler.queue_all(run, tasks, batch).await?;
-    rig.until("each task has its pod", async || Ok(rig.scheduler.created(run).await? >= tasks)).await?;
+    wait_for_pods(rig, run, tasks).await?;
     let cpu = rig.cpu()?.since(&before, tasks);
-    let standing = rig.scheduler.standing(run).await?;
-    let pods = rig.pods().await?;
+    let standing = check_pods(rig, run, tasks).await?;
+    Ok(Burst { tasks, standing, cpu })
+}
+
+/// Until so many launches of the run have their pod.
+pub(super) async fn wait_for_pods(rig: &Rig, run: &str, tasks: usize) -> Result<()> {
+    rig.until("each task has its pod", async || Ok(rig.scheduler.created(run).await? >= tasks)).await
+}
+
+/// Each task of the run has one launch and one pod, and there is no other pod.
+pub(super) async fn check_pods(rig: &Rig, run: &str, tasks: usize) -> Result<Standing> {
+    let (standing, pods) = (rig.scheduler.standing(run).await?, rig.pods().await?);
     if pods != tasks || standing.launches != tasks || standing.again > 0 {
         bail!("{tasks} tasks have {pods} pods and these launches: {standing:?}");
     }
-    Ok(Burst { tasks, standing, cpu })
+    Ok(standing)
 }
 
 /// Takes the tasks back: the daemon removes their pods and closes their launches.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::creates;
@@ -31,11 +31,8 @@ pub(super) async fn run(rig: &Rig, full_rate: f64, seconds: usize, progress: &Pr
         turns.tick().await;
         rig.scheduler.queue(RUN, from..from + per_turn).await?;
     }
-    rig.until("each task has its pod", async || Ok(rig.scheduler.created(RUN).await? >= tasks)).await?;
-    let (standing, pods) = (rig.scheduler.standing(RUN).await?, rig.pods().await?);
-    if pods != tasks || standing.launches != tasks || standing.again > 0 {
-        bail!("{tasks} tasks have {pods} pods and these launches: {standing:?}");
-    }
+    creates::wait_for_pods(rig, RUN, tasks).await?;
+    let standing = creates::check_pods(rig, RUN, tasks).await?;
     let (p50, p99) = (standing.p50 * 1e3, standing.p99 * 1e3);
     let per_second = per_turn as f64 * TURNS;
     progress

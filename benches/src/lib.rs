@@ -1,7 +1,7 @@
 //! Benchmarks: the real daemon between a real PostgreSQL and a real kube-apiserver, side by side with the least that a
 //! client could do.
 //!
-//! - [`throughput`]: creates, latency, full lifecycles and idle cost; its page is benches/README.md
+//! - [`throughput`]: creates, latency, full lifecycles, idle cost, overload and restart; its page is benches/README.md
 //!
 //! What benchmarks share: `rig` starts the parts, `scheduler` and `workers` play Airflow in the database, `bare` is the
 //! client that Windlass is measured against, `meter` reads what processes cost.

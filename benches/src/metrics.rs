@@ -1,4 +1,4 @@
-//! One look at the daemon's `/metrics`.
+//! Looks at what the daemon serves: `/metrics` and the probes.
 
 use std::collections::BTreeMap;
 
@@ -6,24 +6,30 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// The body of what the daemon answers with 200.
+pub(crate) async fn get(port: u16, path: &str) -> Result<String> {
+    let mut stream =
+        TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect for {path}"))?;
+    // 1.0: the answer ends with the connection.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: windlass\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.with_context(|| format!("read the daemon's {path}"))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") => {
+            Ok(body.to_owned())
+        }
+        _ => bail!("{path} answered: {}", answer.lines().next().unwrap_or("nothing")),
+    }
+}
+
 /// Samples by name with labels, as they stand in the text: `windlass_leading`, `x_total{call="intake",result="ok"}`.
 #[derive(Debug)]
 pub(crate) struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
     pub(crate) async fn read(port: u16) -> Result<Self> {
-        let mut stream =
-            TcpStream::connect(("127.0.0.1", port)).await.context("connect to the daemon's metrics")?;
-        // 1.0: the answer ends with the connection.
-        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: windlass\r\n\r\n").await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.context("read the daemon's metrics")?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") => {
-                Ok(Self::parse(body))
-            }
-            _ => bail!("/metrics answered: {}", answer.lines().next().unwrap_or("nothing")),
-        }
+        Ok(Self::parse(&get(port, "/metrics").await?))
     }
 
     fn parse(text: &str) -> Self {

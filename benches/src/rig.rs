@@ -21,10 +21,9 @@ use windlass_lab::process::{POLL, Supervised};
 
 use crate::bare::Bare;
 use crate::meter;
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::pods::PodForm;
 use crate::scheduler::{DAG, Scheduler, TASK};
-use crate::workers::RUN;
 
 /// Where worker pods go.
 pub(crate) const NAMESPACE: &str = "airflow";
@@ -32,12 +31,16 @@ const POSTGRES_VERSION: u32 = 16;
 /// Pods like those of the official chart.
 const TEMPLATE: &str = "tests/fixtures/templates/helm_default.yaml";
 /// That the template names; the admission plugin wants it to exist.
-const WORKER_ACCOUNT: &str = "airflow-worker";
+pub(crate) const WORKER_ACCOUNT: &str = "airflow-worker";
 const AIRFLOW_TABLES: &str = "tests/fixtures/airflow/2.11.sql";
 /// More pods than any benchmark runs at once.
 const NODE_PODS: &str = "100000";
+const DAEMON: &str = "windlass";
+const DAEMON_LOG: &str = "windlass.log";
+/// More than the daemon gives what is under way after SIGTERM.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
 /// Nothing of what is waited for takes longer, unless something is wrong.
-const WITHIN: Duration = Duration::from_secs(180);
+pub(crate) const WITHIN: Duration = Duration::from_secs(180);
 
 /// Everything that runs. Fields are dropped in order: who uses comes before what is used.
 pub(crate) struct Rig {
@@ -97,23 +100,57 @@ impl Rig {
         daemon_env.insert("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN".into(), url);
         let scheduler = Scheduler::start(&postgres.url(&database), &wake).await?;
         let bare = Bare::new(bare, &account).await?;
-        let daemon = Daemon::start("windlass", &daemon_env, &folder.join("windlass.log")).await?;
+        let daemon = Daemon::start(DAEMON, &daemon_env, &folder.join(DAEMON_LOG)).await?;
         let rig = Self { scheduler, bare, daemon, plane, postgres, daemon_env, folder };
-        rig.until("the daemon leads", async || {
-            Ok(Metrics::read(rig.daemon.port()).await?.get("windlass_leading") == 1.0)
-        })
-        .await?;
+        rig.until_it_leads().await?;
         Ok(rig)
     }
 
-    /// The kubelet that only plays: binds each pod, lets it run for [`RUN`], and reports success.
-    pub(crate) async fn start_kubelet(&self) -> Result<Supervised> {
+    async fn until_it_leads(&self) -> Result<()> {
+        let leads = async || Ok(Metrics::read(self.daemon.port()).await?.get("windlass_leading") == 1.0);
+        self.until("the daemon leads", leads).await
+    }
+
+    /// Starts the daemon again after it was killed: the same holder, as when its container comes back. It does not wait
+    /// until it leads. Returns when the process was about to be started.
+    pub(crate) async fn start_daemon_again(&mut self) -> Result<Instant> {
+        let spawned = Instant::now();
+        self.daemon = Daemon::start(DAEMON, &self.daemon_env, &self.folder.join(DAEMON_LOG)).await?;
+        Ok(spawned)
+    }
+
+    /// Ends the daemon as a rollout does, and starts a fresh one with more variables; until it leads.
+    pub(crate) async fn renew_daemon(&mut self, more: &[(&str, &str)]) -> Result<()> {
+        self.daemon.process().stop(STOP_WITHIN);
+        let mut env = self.daemon_env.clone();
+        env.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.daemon = Daemon::start(DAEMON, &env, &self.folder.join(DAEMON_LOG)).await?;
+        self.until_it_leads().await
+    }
+
+    /// A second daemon, another holder with a wake socket of its own; until it says that it stands by.
+    pub(crate) async fn start_standby(&self, name: &str) -> Result<Daemon> {
+        let mut env = self.daemon_env.clone();
+        let wake = self.folder.join(format!("wake-{name}"));
+        env.insert("WINDLASS__WAKE__SOCKET".into(), wake.display().to_string());
+        let standby = Daemon::start(name, &env, &self.folder.join(format!("{name}.log"))).await?;
+        let stands_by = async || {
+            standby.process().must_run()?;
+            // 503 until it has found database and API server.
+            Ok(metrics::get(standby.port(), "/readyz").await.is_ok_and(|said| said.contains("standby: `")))
+        };
+        self.until("the second daemon stands by", stands_by).await?;
+        Ok(standby)
+    }
+
+    /// The kubelet that only plays: binds each pod, lets it run for so long, and reports success.
+    pub(crate) async fn start_kubelet(&self, run: Duration) -> Result<Supervised> {
         let mut kubelet = Command::new(binaries::path("windlass-local-cluster")?);
         kubelet.arg("kubelet").arg("--kubeconfig").arg(self.plane.kubeconfig());
         kubelet.args(["--node", "bench", "--bind-pods", "--max-pods", NODE_PODS]);
         kubelet
             .arg("--fake-run-ms")
-            .arg(RUN.as_millis().to_string())
+            .arg(run.as_millis().to_string())
             .arg("--log-dir")
             .arg(self.folder.join("pods"));
         kubelet.env("RUST_LOG", "warn");
@@ -137,6 +174,17 @@ impl Rig {
             bail!("`windlass render pod` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }
         PodForm::new(&String::from_utf8_lossy(&output.stdout), map_index)
+    }
+
+    /// A copy of the pod template with one change.
+    pub(crate) fn template_with(&self, from: &str, to: &str) -> Result<PathBuf> {
+        let text = std::fs::read_to_string(workspace().join(TEMPLATE)).context("read the template")?;
+        if !text.contains(from) {
+            bail!("{TEMPLATE} has no `{from}`");
+        }
+        let path = self.folder.join("changed-template.yaml");
+        std::fs::write(&path, text.replace(from, to)).context("write the template")?;
+        Ok(path)
     }
 
     /// Pods that there are, counted by the API server.

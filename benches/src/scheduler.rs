@@ -34,7 +34,7 @@ const NEW_RUN: &str = "
     )
     INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, try_number, max_tries, hostname, pool,
         pool_slots, queue, priority_weight, executor_config)
-    SELECT $1, $2, $3, i, 'scheduled', 1, 0, '', 'default_pool', 1, 'default', 1, '\\x80057d942e'
+    SELECT $1, $2, $3, i, 'scheduled', 1, 0, '', 'default_pool', 1, 'default', $5, $6
     FROM generate_series(0, $4 - 1) i";
 
 /// `_executable_task_instances_to_queued`: one UPDATE for the tasks of one turn of the loop.
@@ -68,9 +68,38 @@ const QUEUE_ELSEWHERE: &str = "
     UPDATE task_instance SET state = 'queued', queued_dttm = clock_timestamp(), queued_by_job_id = 8
     WHERE dag_id = $1 AND run_id = $2";
 
+/// Workers of all pods of a run begin, and do not end.
+const BEGIN_ALL: &str = "
+    WITH jobs AS (
+        INSERT INTO job (dag_id, job_type, state, start_date, latest_heartbeat, hostname)
+        SELECT dag_id, 'LocalTaskJob', 'running', now(), now(), pod_name FROM windlass.launch
+        WHERE dag_id = $1 AND run_id = $2 RETURNING id, hostname
+    )
+    UPDATE task_instance ti
+    SET state = 'running', hostname = l.pod_name, job_id = j.id, pid = 1, start_date = now(), updated_at = now()
+    FROM windlass.launch l JOIN jobs j ON j.hostname = l.pod_name
+    WHERE ti.dag_id = $1 AND ti.task_id = l.task_id AND ti.run_id = $2 AND ti.map_index = l.map_index
+        AND l.dag_id = $1 AND l.run_id = $2 AND ti.state = 'queued'";
+
 /// Somebody marks the run's tasks: what is queued is taken back.
 const TAKE_BACK: &str =
     "UPDATE task_instance SET state = 'success' WHERE dag_id = $1 AND run_id = $2 AND state = 'queued'";
+
+/// What Airflow does with a failure that the plugin offers: these tasks have no retries.
+const FAIL: &str = "
+    WITH failed AS MATERIALIZED (
+        SELECT dag_id, task_id, run_id, map_index, queued_dttm FROM windlass.launch
+        WHERE outcome = 'failure' AND delivered_at IS NULL AND dag_id = $1
+    )
+    UPDATE task_instance ti SET state = 'failed', end_date = now(), updated_at = now()
+    FROM failed f
+    WHERE ti.dag_id = f.dag_id AND ti.task_id = f.task_id AND ti.run_id = f.run_id AND ti.map_index = f.map_index
+        AND ti.queued_dttm = f.queued_dttm AND ti.state = 'queued'";
+
+/// Launches that are not done, and hand-overs that the daemon has not read.
+const LEFT: &str = "
+    SELECT (SELECT count(*) FROM windlass.launch WHERE dag_id = $1 AND run_id = ANY($2) AND NOT done)
+        + (SELECT count(*) FROM windlass.handover WHERE dag_id = $1 AND run_id = ANY($2))";
 
 /// delivery.py: outcomes that the rows show as taken are closed.
 const DELIVER: &str = "
@@ -89,6 +118,7 @@ const STANDING: &str = "
             AS p50,
         coalesce(percentile_cont(0.99) WITHIN GROUP (ORDER BY extract(epoch FROM created_at - queued_dttm)), 0)::float8
             AS p99,
+        coalesce(max(extract(epoch FROM created_at - queued_dttm)), 0)::float8 AS worst,
         coalesce(extract(epoch FROM max(created_at) - min(queued_dttm)), 0)::float8 AS creating,
         coalesce(extract(epoch FROM max(closed_at) - min(queued_dttm)), 0)::float8 AS closing
     FROM windlass.launch WHERE dag_id = $1 AND task_id = $2 AND run_id = $3";
@@ -109,10 +139,46 @@ pub(crate) struct Standing {
     pub(crate) again: usize,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    pub(crate) worst: f64,
     /// From the first queueing to the last create.
     pub(crate) creating: f64,
     /// From the first queueing to the last close.
     pub(crate) closing: f64,
+}
+
+/// What the tasks of a run have of their own.
+#[derive(Clone, Debug)]
+pub(crate) struct Form {
+    priority_weight: i32,
+    /// Pickled, as Airflow stores it.
+    executor_config: Vec<u8>,
+}
+
+impl Default for Form {
+    /// Nothing: an empty executor_config.
+    fn default() -> Self {
+        Self { priority_weight: 1, executor_config: b"\x80\x05}\x94.".to_vec() }
+    }
+}
+
+impl Form {
+    /// Goes before others.
+    pub(crate) fn with_weight(priority_weight: i32) -> Self {
+        Self { priority_weight, ..Self::default() }
+    }
+
+    /// A `pod_override` that asks for a namespace.
+    pub(crate) fn in_namespace(namespace: &str) -> Self {
+        let pod = format!("(dVmetadata\n(dVnamespace\nV{namespace}\nss");
+        let executor_config = format!("(dVpod_override\n(dV__type\nVk8s.V1Pod\nsV__var\n{pod}ss.");
+        Self { executor_config: executor_config.into_bytes(), ..Self::default() }
+    }
+
+    /// A template of its own.
+    pub(crate) fn with_template(path: &Path) -> Self {
+        let executor_config = format!("(dVpod_template_file\nV{}\ns.", path.display());
+        Self { executor_config: executor_config.into_bytes(), ..Self::default() }
+    }
 }
 
 pub(crate) struct Scheduler {
@@ -138,9 +204,19 @@ impl Scheduler {
 
     /// A run of so many mapped tasks, scheduled and not queued.
     pub(crate) async fn new_run(&self, run_id: &str, tasks: usize) -> Result<()> {
+        self.new_run_of(run_id, tasks, &Form::default()).await
+    }
+
+    /// The same with tasks of a form.
+    pub(crate) async fn new_run_of(&self, run_id: &str, tasks: usize, form: &Form) -> Result<()> {
         let new = sqlx::query(NEW_RUN).bind(DAG).bind(TASK).bind(run_id).bind(i32::try_from(tasks)?);
+        let new = new.bind(form.priority_weight).bind(&form.executor_config);
         new.execute(&self.pool).await.with_context(|| format!("make run {run_id}"))?;
-        // As autovacuum keeps it where runs come all day.
+        self.analyze().await
+    }
+
+    /// What autovacuum does where runs come all day.
+    pub(crate) async fn analyze(&self) -> Result<()> {
         sqlx::raw_sql("ANALYZE task_instance; ANALYZE windlass.launch").execute(&self.pool).await?;
         Ok(())
     }
@@ -173,9 +249,28 @@ impl Scheduler {
         Ok(())
     }
 
+    /// All tasks of a run whose pods are created begin to run, for good.
+    pub(crate) async fn begin_all(&self, run_id: &str) -> Result<()> {
+        let query = sqlx::query(BEGIN_ALL).bind(DAG).bind(run_id);
+        query.execute(&self.pool).await.with_context(|| format!("begin the tasks of {run_id}"))?;
+        Ok(())
+    }
+
     pub(crate) async fn take_back(&self, run_id: &str) -> Result<()> {
         sqlx::query(TAKE_BACK).bind(DAG).bind(run_id).execute(&self.pool).await.context("take tasks back")?;
         Ok(())
+    }
+
+    /// Airflow fails the tasks whose launches have failed.
+    pub(crate) async fn fail(&self) -> Result<()> {
+        sqlx::query(FAIL).bind(DAG).execute(&self.pool).await.context("fail tasks")?;
+        Ok(())
+    }
+
+    /// How much of these runs is not over yet.
+    pub(crate) async fn left(&self, run_ids: &[&str]) -> Result<usize> {
+        let left = sqlx::query_scalar::<_, i64>(LEFT).bind(DAG).bind(run_ids);
+        Ok(usize::try_from(left.fetch_one(&self.pool).await.context("count what is left")?)?)
     }
 
     pub(crate) async fn deliver(&self) -> Result<()> {
@@ -197,6 +292,7 @@ impl Scheduler {
             again: count("again")?,
             p50: row.try_get("p50")?,
             p99: row.try_get("p99")?,
+            worst: row.try_get("worst")?,
             creating: row.try_get("creating")?,
             closing: row.try_get("closing")?,
         })

@@ -12,7 +12,8 @@ Examples:
 benches/README.md says what is measured and how to read it. Speed never fails the command: it ends with 1 if a pod or an
 outcome is lost, doubled or wrong.";
 
-/// Windlass beside bare kube-rs calls on one kube-apiserver: creates, latency, full lifecycles, idle cost
+/// Windlass beside bare kube-rs calls on one kube-apiserver: creates, latency, full lifecycles, idle cost; and under
+/// overload, and killed with many live pods
 #[derive(Clone, Debug, Parser)]
 #[command(name = "throughput", bin_name = "cargo bench --bench throughput --", after_help = EXAMPLES)]
 pub(super) struct Arguments {
@@ -37,6 +38,18 @@ pub(super) struct Arguments {
     /// Seconds of idleness
     #[arg(long, default_value_t = 30, value_parser = count())]
     idle_seconds: u32,
+    /// Task instances that overload queues at once, twice
+    #[arg(long, default_value_t = 50_000, value_parser = count())]
+    flood: u32,
+    /// Seconds of each of the two overloads
+    #[arg(long, default_value_t = 20, value_parser = count())]
+    overload_seconds: u32,
+    /// Pods that live while the daemon is killed
+    #[arg(long, default_value_t = 10_000, value_parser = count())]
+    live_pods: u32,
+    /// Restarts after a kill, and takeovers by a standby
+    #[arg(long, default_value_t = 5, value_parser = count())]
+    restarts: u32,
     /// Only these; latency needs creates, for the rate to take half of
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Section::ALL)]
     sections: Vec<Section>,
@@ -62,10 +75,15 @@ pub(super) enum Section {
     Lifecycles,
     /// Nothing to do.
     Idle,
+    /// Far too much at once: plain tasks, then tasks that can't have a pod.
+    Overload,
+    /// Killed with many live pods: until the next task has its pod.
+    Restart,
 }
 
 impl Section {
-    const ALL: [Self; 4] = [Self::Creates, Self::Latency, Self::Lifecycles, Self::Idle];
+    const ALL: [Self; 6] =
+        [Self::Creates, Self::Latency, Self::Lifecycles, Self::Idle, Self::Overload, Self::Restart];
 }
 
 /// What is to be done.
@@ -78,6 +96,10 @@ pub(super) struct Plan {
     pub(super) latency_seconds: usize,
     pub(super) lifecycles: usize,
     pub(super) idle_seconds: usize,
+    pub(super) flood: usize,
+    pub(super) overload_seconds: usize,
+    pub(super) live_pods: usize,
+    pub(super) restarts: usize,
     pub(super) sections: Vec<Section>,
     pub(super) sets: Vec<String>,
 }
@@ -92,6 +114,10 @@ impl Arguments {
             latency_seconds: self.latency_seconds as usize,
             lifecycles: self.lifecycles as usize,
             idle_seconds: self.idle_seconds as usize,
+            flood: self.flood as usize,
+            overload_seconds: self.overload_seconds as usize,
+            live_pods: self.live_pods as usize,
+            restarts: self.restarts as usize,
             sections: self.sections,
             sets: self.sets,
         };
@@ -102,6 +128,10 @@ impl Arguments {
                 latency_seconds: 4,
                 lifecycles: 300,
                 idle_seconds: 8,
+                flood: 5_000,
+                overload_seconds: 5,
+                live_pods: 1_000,
+                restarts: 2,
                 ..plan
             };
         }

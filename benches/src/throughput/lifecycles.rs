@@ -35,7 +35,7 @@ fn at_work(seconds: f64) -> f64 {
 
 /// `in_flight`: creates of the bare client, its best.
 pub(super) async fn run(rig: &Rig, plan: &Plan, in_flight: usize, progress: &Progress) -> Result<Lifecycles> {
-    let kubelet = rig.start_kubelet().await?;
+    let kubelet = rig.start_kubelet(workers::RUN).await?;
     let workers = Workers::start(rig.plane.client(), rig.scheduler.pool().clone());
     let lifecycles = rounds(rig, plan, in_flight, progress).await;
     // Without kubelet or workers nothing ends as it should: what happened to them is the cause.

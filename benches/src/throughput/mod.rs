@@ -5,8 +5,10 @@ mod creates;
 mod idle;
 mod latency;
 mod lifecycles;
+mod overload;
 mod progress;
 mod report;
+mod restart;
 
 use std::process::ExitCode;
 
@@ -46,7 +48,7 @@ async fn run(plan: &Plan, bare: Handle) -> Result<()> {
     let load_before = meter::load();
     let progress = Progress::start();
     progress.say("PostgreSQL, kube-apiserver, daemon");
-    let rig = Rig::start(bare, &plan.sets).await?;
+    let mut rig = Rig::start(bare, &plan.sets).await?;
     creates::warm_up(&rig, &progress).await?;
     let mut figures = Figures::default();
     if plan.has(Section::Creates) {
@@ -63,6 +65,13 @@ async fn run(plan: &Plan, bare: Handle) -> Result<()> {
     }
     if plan.has(Section::Idle) {
         figures.idle = Some(idle::run(&rig, plan.idle_seconds, &progress).await?);
+    }
+    if plan.has(Section::Overload) {
+        figures.overload = Some(overload::run(&mut rig, plan, &progress).await?);
+    }
+    // The last one: its pods stay.
+    if plan.has(Section::Restart) {
+        figures.restarts = Some(restart::run(&mut rig, plan, &progress).await?);
     }
     let kubernetes = rig.plane.client().apiserver_version().await.context("ask for the version")?.git_version;
     let circumstances = Circumstances { load_before, kubernetes, postgres: rig.postgres.version() };

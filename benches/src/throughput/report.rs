@@ -9,6 +9,8 @@ use super::creates::Creates;
 use super::idle::Idle;
 use super::latency::Latency;
 use super::lifecycles::Lifecycles;
+use super::overload::{Overload, Trial};
+use super::restart::{Restart, Restarts};
 use crate::bare;
 use crate::meter;
 use crate::rig::Cpu;
@@ -28,6 +30,24 @@ const LATENCY_P99_MS: f64 = 100.0;
 const LIFECYCLES_OF_BARE: f64 = 0.7;
 const IDLE_PERCENT: f64 = 1.0;
 const RSS_MIB: f64 = 50.0;
+/// Launches that may wait in memory for their pod: the engine's `backlog_max`, and a batch of each of the two passes.
+const BACKLOG: f64 = 5_000.0 + 2.0 * 500.0;
+const RESTART_SECONDS: f64 = 2.0;
+const TAKEOVER_SECONDS: f64 = 5.0;
+
+const CLAIMED: &str = "windlass_launches_claimed_total";
+const CREATED: &str = "windlass_pods_created_total";
+const FAILED: &str = "windlass_outcomes_total{outcome=\"failure\"}";
+/// Where an operator sees an overload.
+const PLAIN_SHOWS: [&str; 5] =
+    ["windlass_queueings_seen_total", CLAIMED, CREATED, "windlass_launches_ready", "windlass_create_window"];
+const BAD_SHOWS: [&str; 5] = [
+    "windlass_namespaces_held",
+    "windlass_launches{stage=\"ready\"}",
+    "windlass_errors_total{source=\"quota\"}",
+    "windlass_errors_total{source=\"pod\"}",
+    "windlass_failures_total{reason=\"PodRejected\"}",
+];
 
 /// What was measured. A section that did not run is None.
 #[derive(Debug, Default)]
@@ -36,6 +56,8 @@ pub(super) struct Figures {
     pub(super) latency: Option<Latency>,
     pub(super) lifecycles: Option<Lifecycles>,
     pub(super) idle: Option<Idle>,
+    pub(super) overload: Option<Overload>,
+    pub(super) restarts: Option<Restarts>,
 }
 
 /// Where and how.
@@ -94,6 +116,12 @@ pub(super) fn text(figures: &Figures, circumstances: &Circumstances) -> String {
     }
     if let Some(idle) = &figures.idle {
         idle_rows(&mut table, idle);
+    }
+    if let Some(overload) = &figures.overload {
+        overload_rows(&mut table, overload);
+    }
+    if let Some(restarts) = &figures.restarts {
+        restart_rows(&mut table, restarts);
     }
     table.0
 }
@@ -167,6 +195,64 @@ fn idle_rows(table: &mut Table, idle: &Idle) {
     let measured = format!("{:.1} transactions/s ({})", idle.transactions_per_second, calls.join(", "));
     table.row("idle: database", &measured, "");
     table.row("idle: one poll, wall time", &format!("{:.2} ms", idle.poll_ms), "");
+}
+
+fn overload_rows(table: &mut Table, overload: &Overload) {
+    let plain = &overload.plain;
+    trial_rows(table, "plain tasks at once", plain, &PLAIN_SHOWS);
+    let waiting = ["windlass_launches{stage=\"claiming\"}", "windlass_launches{stage=\"ready\"}"];
+    let most = plain.most(&waiting);
+    table.below("  waiting in memory", (most, &format!("at most {most:.0} launches")), (BACKLOG, "launches"));
+    let measured = format!(
+        "claims {:.0}/s at most, later {:.0}/s; creates {:.0}/s",
+        plain.top_rate(CLAIMED),
+        plain.later_rate(CLAIMED),
+        plain.later_rate(CREATED)
+    );
+    table.row("  intake slows to the creates", &measured, "");
+    trial_rows(table, "tasks without quota, or refused", &overload.bad, &BAD_SHOWS);
+}
+
+fn trial_rows(table: &mut Table, what: &str, trial: &Trial, shows: &[&str]) {
+    let memory = format!("{:.0} MiB at most; taken back in {:.0} s", trial.peak_mib, trial.clearing);
+    table.row(&format!("{} {what}", trial.tasks), &memory, "");
+    for sample in trial.quarters() {
+        let of = |name: &str| sample.metrics.get(name);
+        let counts = (of(CLAIMED), of(CREATED), of(FAILED));
+        let measured = format!("{} claimed, {} created, {} failed", counts.0, counts.1, counts.2);
+        let memory = format!("{:.0} MiB", sample.resident_mib);
+        table.row(&format!("  after {:.0} s", sample.seconds), &measured, &memory);
+    }
+    let stream = trial.stream;
+    let (p50, p99, worst) = (stream.p50 * 1e3, stream.p99 * 1e3, stream.worst * 1e3);
+    let figure = format!("  {} other tasks beside them: to created", stream.launches);
+    table.row(&figure, &format!("p50 {p50:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms"), "");
+    for name in shows {
+        let measured = format!("{:.0} at most, {:.0} in the end", trial.most(&[name]), trial.last(name));
+        table.row(&format!("  {name}"), &measured, "");
+    }
+}
+
+fn restart_rows(table: &mut Table, restarts: &Restarts) {
+    let (live, rounds) = (restarts.live, &restarts.rounds);
+    let worst = |of: fn(&Restart) -> f64| rounds.iter().map(of).fold(0.0, f64::max);
+    let each = |of: fn(&Restart) -> f64| listed(rounds.iter().map(of));
+    let (first, all) = (worst(|round| round.first_pod), each(|round| round.first_pod));
+    let figure = format!("killed with {live} live pods: start to first pod");
+    table.below(&figure, (first, &format!("{all} s, worst {first:.2}")), (RESTART_SECONDS, "s"));
+    let (cpu, peak) = (worst(|round| round.cpu_ms), worst(|round| round.memory.peak_mib));
+    table.row("until then, at most", &format!("{cpu:.0} ms CPU, {peak:.0} MiB resident"), "");
+    table.row("until all live pods are known", &format!("{} s", each(|round| round.all_known)), "");
+    let (now, peak) = (worst(|round| round.memory_after.now_mib), worst(|round| round.memory_after.peak_mib));
+    let figure = format!("resident memory with {live} live pods");
+    table.below(&figure, (peak, &format!("{now:.0} MiB, peak {peak:.0} MiB")), (RSS_MIB, "MiB"));
+    let worst = restarts.takeovers.iter().copied().fold(0.0, f64::max);
+    let measured = format!("{} s, worst {worst:.2}", listed(restarts.takeovers.iter().copied()));
+    table.below("leader killed: until the standby's first pod", (worst, &measured), (TAKEOVER_SECONDS, "s"));
+}
+
+fn listed(seconds: impl Iterator<Item = f64>) -> String {
+    seconds.map(|one| format!("{one:.2}")).collect::<Vec<_>>().join(" ")
 }
 
 fn cpu(of: impl Iterator<Item = Cpu>) -> String {

@@ -121,7 +121,7 @@ const STANDING: &str = "
         coalesce(max(extract(epoch FROM created_at - queued_dttm)), 0)::float8 AS worst,
         coalesce(extract(epoch FROM max(created_at) - min(queued_dttm)), 0)::float8 AS creating,
         coalesce(extract(epoch FROM max(closed_at) - min(queued_dttm)), 0)::float8 AS closing
-    FROM windlass.launch WHERE dag_id = $1 AND task_id = $2 AND run_id = $3";
+    FROM windlass.launch WHERE dag_id = $1 AND task_id = $2 AND run_id = $3 AND map_index >= $4";
 
 const OUTCOMES: &str = "
     SELECT outcome || coalesce(' ' || reason, '') AS outcome, count(*) FROM windlass.launch
@@ -279,10 +279,16 @@ impl Scheduler {
     }
 
     pub(crate) async fn standing(&self, run_id: &str) -> Result<Standing> {
+        self.standing_from(run_id, 0).await
+    }
+
+    /// Of the tasks from this map index on.
+    pub(crate) async fn standing_from(&self, run_id: &str, map_index: usize) -> Result<Standing> {
         let row = sqlx::query(STANDING)
             .bind(DAG)
             .bind(TASK)
             .bind(run_id)
+            .bind(i32::try_from(map_index)?)
             .fetch_one(&self.pool)
             .await
             .context("look")?;

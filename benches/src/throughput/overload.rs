@@ -26,7 +26,7 @@ use crate::scheduler::{Form, Standing};
 /// Task instances that the flood queues in one turn: as fast as the database takes them.
 const FLOOD_TURN: usize = 5_000;
 /// Of the tasks that can't have a pod, one in so many is refused; the others wait for quota.
-const REFUSED_ONE_IN: usize = 10;
+const REFUSED_ONE_IN: usize = 50;
 /// The stream: so many tasks in each of so many turns per second.
 const STREAM_TURN: usize = 2;
 const STREAM_TURNS: usize = 5;
@@ -51,6 +51,8 @@ pub(super) struct Trial {
     pub(super) samples: Vec<Sample>,
     pub(super) peak_mib: f64,
     pub(super) stream: Standing,
+    /// Of those tasks of the stream that were queued in the second half of the time.
+    pub(super) stream_later: Standing,
     /// From the take-back until the last launch was closed.
     pub(super) clearing: f64,
 }
@@ -201,6 +203,7 @@ async fn trial(
     if standing.launches != stream_tasks(plan) || standing.again > 0 {
         bail!("{} tasks of {stream} have these launches: {standing:?}", stream_tasks(plan));
     }
+    let stream_later = rig.scheduler.standing_from(stream, stream_tasks(plan) / 2).await?;
     let clearing = Instant::now();
     clear(rig, &runs).await?;
     let clearing = since(clearing);
@@ -213,7 +216,7 @@ async fn trial(
         p99 * 1e3,
         worst * 1e3
     ));
-    Ok(Trial { tasks, samples, peak_mib, stream: standing, clearing })
+    Ok(Trial { tasks, samples, peak_mib, stream: standing, stream_later, clearing })
 }
 
 fn since(began: Instant) -> f64 {

@@ -223,10 +223,13 @@ fn trial_rows(table: &mut Table, what: &str, trial: &Trial, shows: &[&str]) {
         let memory = format!("{:.0} MiB", sample.resident_mib);
         table.row(&format!("  after {:.0} s", sample.seconds), &measured, &memory);
     }
-    let stream = trial.stream;
-    let (p50, p99, worst) = (stream.p50 * 1e3, stream.p99 * 1e3, stream.worst * 1e3);
-    let figure = format!("  {} other tasks beside them: to created", stream.launches);
-    table.row(&figure, &format!("p50 {p50:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms"), "");
+    let figure = format!("  {} other tasks beside them: to created", trial.stream.launches);
+    for (figure, stream) in
+        [(figure.as_str(), trial.stream), ("  those of the second half", trial.stream_later)]
+    {
+        let (p50, p99, worst) = (stream.p50 * 1e3, stream.p99 * 1e3, stream.worst * 1e3);
+        table.row(figure, &format!("p50 {p50:.0} ms, p99 {p99:.0} ms, worst {worst:.0} ms"), "");
+    }
     for name in shows {
         let measured = format!("{:.0} at most, {:.0} in the end", trial.most(&[name]), trial.last(name));
         table.row(&format!("  {name}"), &measured, "");

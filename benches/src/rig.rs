@@ -219,12 +219,22 @@ impl Rig {
 
     /// Waits until `look` says yes.
     pub(crate) async fn until(&self, what: &str, look: impl AsyncFn() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + WITHIN;
+        self.until_within(WITHIN, what, look).await
+    }
+
+    /// The same for what may take longer.
+    pub(crate) async fn until_within(
+        &self,
+        within: Duration,
+        what: &str,
+        look: impl AsyncFn() -> Result<bool>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + within;
         while !look().await? {
             self.daemon.process().must_run()?;
             if Instant::now() > deadline {
                 let log = self.daemon.process().log_tail(20);
-                bail!("waited {WITHIN:?} until {what}; the daemon's log ends:\n{log}");
+                bail!("waited {within:?} until {what}; the daemon's log ends:\n{log}");
             }
             tokio::time::sleep(POLL * 2).await;
         }

@@ -32,6 +32,9 @@ const STREAM_TURN: usize = 2;
 const STREAM_TURNS: usize = 5;
 /// In the plain trial the stream goes before the flood; among tasks of one weight who was queued first goes first.
 const URGENT: i32 = 10;
+/// The daemon finds 500 tasks per second that were taken back: 100 s for the largest flood, more on a busy machine. Speed
+/// must not fail the benchmark.
+const CLEARED_WITHIN: Duration = Duration::from_secs(900);
 /// The namespace whose quota is full.
 const FULL: &str = "full";
 
@@ -277,7 +280,7 @@ async fn clear(rig: &Rig, runs: &[&str]) -> Result<()> {
     for run in runs {
         rig.scheduler.take_back(run).await?;
     }
-    rig.until("the launches of the flood are closed", async || {
+    rig.until_within(CLEARED_WITHIN, "the launches of the flood are closed", async || {
         rig.scheduler.fail().await?;
         rig.scheduler.deliver().await?;
         Ok(rig.scheduler.left(runs).await? == 0)

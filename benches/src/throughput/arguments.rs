@@ -4,8 +4,8 @@ use clap::{Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
-  cargo bench --bench throughput                                 everything, about 5 minutes
-  cargo bench --bench throughput -- --quick                      everything, small: under a minute
+  cargo bench --bench throughput                                 everything, about 12 minutes
+  cargo bench --bench throughput -- --quick                      everything, small: about two minutes
   cargo bench --bench throughput -- --sections creates --rounds 5
   cargo bench --bench throughput -- --set create.concurrency=64  with another setting of the daemon
 

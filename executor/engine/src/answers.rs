@@ -56,9 +56,12 @@ impl Engine {
                 }
             },
             (Open::FindWithdrawn(asked, limit), Answer::Tasks(answer)) => {
-                self.reign.intake.withdrawn_ended(now, &self.settings);
+                let full = answer.as_ref().is_ok_and(|views| views.len() >= limit as usize);
+                let before = self.reign.saves.len();
                 self.orphans_seen(&answer, asked, limit);
                 self.tasks_seen(answer, now);
+                let more = full && self.reign.saves.len() > before;
+                self.reign.intake.withdrawn_ended(more, now, &self.settings);
             }
             (Open::FindLaunches, Answer::Launches(answer)) => self.strangers_found(id, answer, now),
             (Open::Notes, _) => {

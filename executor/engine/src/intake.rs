@@ -102,8 +102,13 @@ impl Intake {
         self.withdrawn.start(now, settings.answer_ms)
     }
 
-    pub(crate) fn withdrawn_ended(&mut self, now: Millis, settings: &Settings) {
+    /// `more`: it was full and led to something. Those found now are seen again until their ends are stored, so the next
+    /// look is not at once.
+    pub(crate) fn withdrawn_ended(&mut self, more: bool, now: Millis, settings: &Settings) {
         self.withdrawn.end(now, settings.withdrawn_ms, settings.pass_rest);
+        if more {
+            self.withdrawn.next = now.plus(settings.save_gap_ms * 3);
+        }
     }
 
     pub(crate) fn wake_at(&self, settings: &Settings) -> Millis {
@@ -112,5 +117,21 @@ impl Intake {
 
     pub(crate) fn withdrawn_wake_at(&self, settings: &Settings) -> Millis {
         self.withdrawn.wake_at(settings.answer_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_found_as_much_as_it_could_is_followed_by_the_next_one_soon() {
+        let (settings, mut intake) = (Settings::default(), Intake::default());
+        for (more, next) in [(true, settings.save_gap_ms * 3), (false, settings.withdrawn_ms)] {
+            let now = intake.withdrawn_wake_at(&settings);
+            assert!(intake.withdrawn_due(now, &settings));
+            intake.withdrawn_ended(more, now, &settings);
+            assert_eq!(intake.withdrawn_wake_at(&settings), now.plus(next), "more: {more}");
+        }
     }
 }

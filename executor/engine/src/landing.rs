@@ -1,7 +1,7 @@
 //! Creates that nobody waits for any more may land for a while (`Launch::lands_by`), and nothing of their tasks may begin
 //! elsewhere before (I11). That while is the API server's, and it is counted here by a clock that may jump ahead: a host
-//! that was suspended, or set right. So while anything may land, the clock is looked at often, and a step that is longer
-//! than the looks are apart does not count.
+//! that was suspended, or set right. So while anything may land, the clock is looked at often, and of a step that is
+//! longer than the looks are apart no more counts than one between two looks: a host that is merely slow goes on too.
 
 use windlass_core::launch::Policy;
 use windlass_core::time::Millis;
@@ -16,8 +16,8 @@ pub(crate) struct Landing {
     seen: Millis,
 }
 
-/// The longest step of the clock that counts. The wait is a quarter longer than a create may take
-/// ([`Policy::landing_ms`]): one jump that is not noticed takes half of that.
+/// What counts of a step at most. The wait is a quarter longer than a create may take ([`Policy::landing_ms`]): a jump
+/// takes half of that.
 fn step_ms(policy: &Policy) -> u64 {
     policy.create_ms / 8
 }
@@ -30,14 +30,14 @@ impl Landing {
 
     /// Looks at the clock. Returns the time that passed unseen, if anything may still land.
     fn look(&mut self, now: Millis, step_ms: u64) -> Option<u64> {
-        let passed = now.since(self.seen);
+        let unseen = now.since(self.seen).saturating_sub(step_ms);
         let waits = self.seen < self.until;
         self.seen = now;
-        if !waits || passed <= step_ms {
+        if !waits || unseen == 0 {
             return None;
         }
-        self.until = self.until.plus(passed);
-        Some(passed)
+        self.until = self.until.plus(unseen);
+        Some(unseen)
     }
 
     /// When to look again. Twice as often as must be: to be woken late is nothing strange.
@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_that_nobody_saw_pass_does_not_count_while_something_may_land() {
+    fn of_a_step_that_nobody_saw_pass_little_counts_while_something_may_land() {
         let mut landing = Landing { until: Millis(0), seen: Millis(1_000) };
         assert_eq!(landing.look(Millis(60_000), 100), None, "nothing may land");
         landing.note(Some(Millis(61_000)));
         assert_eq!(landing.look(Millis(60_100), 100), None, "a usual step");
-        assert_eq!(landing.look(Millis(60_201), 100), Some(101));
-        assert_eq!(landing.look(Millis(60_300), 100), None);
-        assert_eq!(landing.until, Millis(61_101));
-        assert_eq!(landing.look(Millis(90_000), 100), Some(29_700), "past the end, in one step");
+        assert_eq!(landing.look(Millis(60_400), 100), Some(200));
+        assert_eq!(landing.look(Millis(60_500), 100), None);
+        assert_eq!(landing.until, Millis(61_200));
+        assert_eq!(landing.look(Millis(90_000), 100), Some(29_400), "past the end, in one step");
     }
 }

@@ -4,8 +4,8 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `landing` what may still be on its way, `recovery` what a database has
-//! lost, `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
+//! once, `landing` what may still be on its way, `recovery` what a database has lost, `outbox` what leaves in which
+//! batch; `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;

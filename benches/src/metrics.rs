@@ -2,24 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use anyhow::{Result, bail};
+use windlass_lab::plain_http;
 
 /// The body of what the daemon answers with 200.
 pub(crate) async fn get(port: u16, path: &str) -> Result<String> {
-    let mut stream =
-        TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect for {path}"))?;
-    // 1.0: the answer ends with the connection.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: windlass\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.with_context(|| format!("read the daemon's {path}"))?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") => {
-            Ok(body.to_owned())
-        }
-        _ => bail!("{path} answered: {}", answer.lines().next().unwrap_or("nothing")),
+    match plain_http::get(port, path).await? {
+        (200, body) => Ok(body),
+        (status, body) => bail!("{path} answered {status}: {body}"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`postgres`]: PostgreSQL from a wheel; [`pgbouncer`]: a pooler in front of it
 //! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
 //! - [`daemon`]: the daemon with the shipped grants and RBAC
+//! - [`plain_http`]: requests to probes, metrics and etcd
 //! - [`process`]: what all of them stand on: a started process that can't be left behind
 //!
 //! Nothing is downloaded or built here but what is missing in the cache (see `windlass-lab-prepare`).
@@ -14,6 +15,7 @@ pub mod control_plane;
 pub mod daemon;
 pub mod folder;
 pub mod pgbouncer;
+pub mod plain_http;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -8,16 +8,48 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
 use windlass_lab::prepare::workspace;
 use windlass_lab::process::{POLL, Supervised};
-use windlass_lab::{binaries, daemon};
+use windlass_lab::{binaries, daemon, plain_http};
 
+/// `{}` pickled.
+const NO_CONFIG: &str = "80057d942e";
 /// On two cores that others use too.
 const WITHIN: Duration = Duration::from_secs(60);
+
+/// A task instance to be written; by default one of the DAG `etl`, queued now in its first try.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "columns of task_instance")]
+pub struct Task<'a> {
+    pub dag_id: &'a str,
+    pub task_id: &'a str,
+    pub run_id: &'a str,
+    pub map_index: i32,
+    /// `None` is SQL's NULL.
+    pub state: Option<&'a str>,
+    pub try_number: i32,
+    /// Microseconds since 1970; `None` is now.
+    pub queued_at: Option<i64>,
+    /// The pickle in hexadecimal.
+    pub executor_config: &'a str,
+}
+
+impl Default for Task<'_> {
+    fn default() -> Self {
+        Self {
+            dag_id: "etl",
+            task_id: "task",
+            run_id: "r",
+            map_index: -1,
+            state: Some("queued"),
+            try_number: 1,
+            queued_at: None,
+            executor_config: NO_CONFIG,
+        }
+    }
+}
 
 /// Environment of a daemon.
 pub type Variables = BTreeMap<String, String>;
@@ -76,16 +108,30 @@ impl Database {
 
     /// Queues a task of the scheduler; `executor_config` is the pickle in hexadecimal.
     pub fn queue(&self, task: &str, executor_config: &str) -> Result<()> {
+        let row = Task { task_id: task, executor_config, ..Task::default() };
+        self.put_task(&row)
+    }
+
+    /// Writes a task instance, its DAG and its run; one that is there gets the state and the queueing.
+    pub fn put_task(&self, task: &Task<'_>) -> Result<()> {
+        let Task { dag_id, task_id, run_id, map_index, try_number, executor_config, .. } = task;
+        let state = task.state.map_or_else(|| "NULL".to_owned(), |state| format!("'{state}'"));
+        let queued_at = task.queued_at.map_or_else(
+            || "now()".to_owned(),
+            |micros| format!("timestamptz 'epoch' + {micros} * interval '1 microsecond'"),
+        );
         let sql = format!(
             "INSERT INTO dag (dag_id, fileloc, is_subdag, max_active_tasks, max_consecutive_failed_dag_runs,
                  has_task_concurrency_limits)
-             VALUES ('etl', '/opt/airflow/dags/etl.py', false, 16, 0, false) ON CONFLICT DO NOTHING;
+             VALUES ('{dag_id}', '/opt/airflow/dags/{dag_id}.py', false, 16, 0, false) ON CONFLICT DO NOTHING;
              INSERT INTO dag_run (dag_id, run_id, execution_date, run_type, state)
-             VALUES ('etl', 'r', '2026-01-01', 'manual', 'running') ON CONFLICT DO NOTHING;
+             VALUES ('{dag_id}', '{run_id}', '2026-01-01', 'manual', 'running') ON CONFLICT DO NOTHING;
              INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, try_number, pool, pool_slots, queue,
-                 priority_weight, queued_dttm, queued_by_job_id, executor_config)
-             VALUES ('etl', '{task}', 'r', -1, 'queued', 1, 'default_pool', 1, 'default', 1, now(), 7,
-                 '\\x{executor_config}')"
+                 priority_weight, queued_dttm, queued_by_job_id, hostname, executor_config)
+             VALUES ('{dag_id}', '{task_id}', '{run_id}', {map_index}, {state}, {try_number}, 'default_pool', 1,
+                 'default', 1, {queued_at}, 7, '', '\\x{executor_config}')
+             ON CONFLICT (dag_id, task_id, run_id, map_index) DO UPDATE SET state = EXCLUDED.state,
+                 try_number = EXCLUDED.try_number, queued_dttm = EXCLUDED.queued_dttm"
         );
         self.sql(&sql).map(drop)
     }
@@ -147,14 +193,7 @@ impl Daemon {
 
     /// Status and body of a GET.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.0.port())).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: windlass\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("no HTTP status")?;
-        Ok((status, body.to_owned()))
+        plain_http::get(self.0.port(), path).await
     }
 
     /// Waits until `/readyz` answers with this status and these words; returns the whole answer. Meanwhile it lives.

@@ -18,7 +18,7 @@ use windlass_core::ids::{InstallationId, LaunchId, PodRef, Queueing};
 use windlass_core::pod::{PodSettings, WatchedNamespaces};
 use windlass_core::task::TaskState;
 use windlass_engine::{Answer, Ask};
-use windlass_suite::daemon::Database;
+use windlass_suite::daemon::{Database, Task};
 
 use crate::backend::{LEASE_MS, NAMESPACE};
 
@@ -147,28 +147,19 @@ impl Real {
     pub(crate) fn put_task(&self, queueing: &Queueing, state: &TaskState) -> Result<LaunchId> {
         let key = &queueing.key;
         let state = match state {
-            TaskState::None => "NULL".to_owned(),
-            state => format!("'{}'", state.as_str()),
+            TaskState::None => None,
+            state => Some(state.as_str()),
         };
-        self.airflow.sql(&format!(
-            "INSERT INTO dag (dag_id, fileloc, is_subdag, max_active_tasks, max_consecutive_failed_dag_runs,
-                 has_task_concurrency_limits)
-             VALUES ('{dag}', '/opt/airflow/dags/{dag}.py', false, 16, 0, false) ON CONFLICT DO NOTHING;
-             INSERT INTO dag_run (dag_id, run_id, execution_date, run_type, state)
-             VALUES ('{dag}', '{run}', '2026-01-01', 'manual', 'running') ON CONFLICT DO NOTHING;
-             INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, try_number, pool, pool_slots, queue,
-                 priority_weight, queued_dttm, queued_by_job_id, hostname, executor_config)
-             VALUES ('{dag}', '{task}', '{run}', {index}, {state}, {tried}, 'default_pool', 1, 'default', 1,
-                 timestamptz 'epoch' + {at} * interval '1 microsecond', 7, '', '\\x80057d942e')
-             ON CONFLICT (dag_id, task_id, run_id, map_index) DO UPDATE SET state = EXCLUDED.state,
-                 try_number = EXCLUDED.try_number, queued_dttm = EXCLUDED.queued_dttm",
-            dag = key.dag_id,
-            task = key.task_id,
-            run = key.run_id,
-            index = key.map_index,
-            tried = queueing.try_number,
-            at = queueing.queued_at.0,
-        ))?;
+        self.airflow.0.put_task(&Task {
+            dag_id: &key.dag_id,
+            task_id: &key.task_id,
+            run_id: &key.run_id,
+            map_index: key.map_index,
+            state,
+            try_number: queueing.try_number,
+            queued_at: Some(queueing.queued_at.0),
+            ..Task::default()
+        })?;
         Ok(LaunchId::of(&self.installation, queueing))
     }
 

@@ -93,6 +93,9 @@ struct Node {
     /// Keep the logs of deleted pods.
     #[arg(long)]
     keep_logs: bool,
+    /// While this file exists, containers that start find the disk of their logs full: each write fails with ENOSPC.
+    #[arg(long, value_name = "FILE")]
+    full_disk_while: Option<PathBuf>,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -116,6 +119,7 @@ impl Node {
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
             fake_run: self.fake_run_ms.map(Duration::from_millis),
             keep_logs: self.keep_logs,
+            full_disk: self.full_disk_while,
             ..KubeletOptions::new(&self.node, log_dir)
         })
     }

@@ -69,6 +69,8 @@ pub struct KubeletOptions {
     pub fake_run: Option<Duration>,
     /// Keep the logs of deleted pods.
     pub keep_logs: bool,
+    /// While this file exists, containers that start find the disk of their logs full.
+    pub full_disk: Option<PathBuf>,
 }
 
 impl KubeletOptions {
@@ -86,6 +88,7 @@ impl KubeletOptions {
             labels: BTreeMap::new(),
             fake_run: None,
             keep_logs: false,
+            full_disk: None,
         }
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Launch {
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) dir: PathBuf,
     pub(crate) log: PathBuf,
+    /// The disk of the log has no room.
+    pub(crate) log_is_full: bool,
     pub(crate) hostname: String,
     pub(crate) hosts_file: PathBuf,
 }
@@ -101,7 +103,11 @@ fn spec(launch: &Launch, isolation: Isolation) -> io::Result<Spec> {
         |s: &str| CString::new(s).map_err(|_| io::Error::other(format!("{s:?} holds a NUL character")));
     let path = |p: &Path| CString::new(p.as_os_str().as_bytes()).map_err(io::Error::other);
     let program = program(launch)?;
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    let mut log = std::fs::OpenOptions::new().create(true).append(true).open(&launch.log)?;
+    if launch.log_is_full {
+        // Every write to it ends with ENOSPC. Beside the empty file: who reads that must find an end.
+        log = std::fs::OpenOptions::new().write(true).open("/dev/full")?;
+    }
     Ok(Spec {
         program: path(&program)?,
         argv: launch.argv.iter().map(|a| text(a)).collect::<Result<_, _>>()?,
@@ -144,6 +150,7 @@ fn probe(scratch: &Path) -> io::Result<Isolation> {
         env: BTreeMap::new(),
         dir: "/".into(),
         log: scratch.join("probe.log"),
+        log_is_full: false,
         hostname: "probe".into(),
         hosts_file,
     };
@@ -178,6 +185,7 @@ mod tests {
             env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
             dir: "/".into(),
             log: log.clone(),
+            log_is_full: false,
             hostname: "own-name".into(),
             hosts_file,
         };
@@ -195,6 +203,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_container_cannot_write_to_a_full_disk() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let spawner = Spawner::start(dir.path()).expect("processes can be started");
+        let hosts_file = dir.path().join("hosts");
+        std::fs::write(&hosts_file, "127.64.0.9 x\n").expect("writes");
+        let log = dir.path().join("log");
+        let launch = Launch {
+            argv: ["sh", "-c", "echo something || exit 7"].map(str::to_owned).into(),
+            env: [("PATH".to_owned(), "/usr/bin:/bin".to_owned())].into(),
+            dir: "/".into(),
+            log: log.clone(),
+            log_is_full: true,
+            hostname: "x".into(),
+            hosts_file,
+        };
+        assert_eq!(spawner.spawn(&launch).await.expect("starts").ended().await, 7);
+        assert_eq!(std::fs::read_to_string(&log).expect("reads"), "");
+    }
+
+    #[tokio::test]
     async fn a_missing_program_is_named() {
         let dir = tempfile::tempdir().expect("a folder");
         let spawner = Spawner::start(dir.path()).expect("processes can be started");
@@ -203,6 +231,7 @@ mod tests {
             env: BTreeMap::new(),
             dir: "/".into(),
             log: dir.path().join("log"),
+            log_is_full: false,
             hostname: "x".into(),
             hosts_file: dir.path().join("probe-hosts"),
         };

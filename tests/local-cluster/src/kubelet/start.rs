@@ -54,9 +54,13 @@ pub(crate) async fn start(
         env,
         dir: working_dir(&container.working_dir),
         log: logs::log_file(&dir, start),
+        log_is_full: context.options.full_disk.as_ref().is_some_and(|sign| sign.exists()),
         hostname: pod.hostname(),
         hosts_file: hosts_file(root, pod),
     };
+    if launch.log_is_full {
+        tracing::warn!(pod = %pod.label(), container = %container.name, "the disk of its log is full");
+    }
     prepare(&dir, &launch.hosts_file, pod, place).map_err(StartError::Process)?;
     context.spawner.spawn(&launch).await.map_err(StartError::Process)
 }

@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
 use windlass_lab_prepare::workspace;
 
 use crate::control_plane::ControlPlane;
@@ -20,14 +22,30 @@ pub const NAME: &str = "windlass";
 
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
 
+/// The subject of `deploy/rbac/role-binding.yaml`: where Airflow is installed.
+pub const HOME: &str = "airflow";
+
 /// Applies `deploy/rbac` in a namespace that exists; returns a kubeconfig of the service account.
 pub async fn give_account(plane: &ControlPlane, namespace: &str) -> Result<PathBuf> {
     plane.create_service_account(namespace, NAME).await?;
-    for (kind, manifest) in [("roles", "role.yaml"), ("rolebindings", "role-binding.yaml")] {
+    give_rights(plane, namespace).await?;
+    plane.service_account_kubeconfig(namespace, NAME).await
+}
+
+/// Role and binding of `deploy/rbac` in a namespace with worker pods, for the account in [`HOME`]. Those that are there
+/// stay.
+pub async fn give_rights(plane: &ControlPlane, namespace: &str) -> Result<()> {
+    let roles: Api<Role> = Api::namespaced(plane.client(), namespace);
+    let bindings: Api<RoleBinding> = Api::namespaced(plane.client(), namespace);
+    let wanted = [
+        ("roles", "role.yaml", roles.get_opt(NAME).await?.is_some()),
+        ("rolebindings", "role-binding.yaml", bindings.get_opt(NAME).await?.is_some()),
+    ];
+    for (kind, manifest, _) in wanted.into_iter().filter(|(_, _, there)| !there) {
         let collection = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/{kind}");
         plane.create_from_yaml(&collection, &workspace().join("deploy/rbac").join(manifest)).await?;
     }
-    plane.service_account_kubeconfig(namespace, NAME).await
+    Ok(())
 }
 
 /// `windlass migrate` as the owner of the database, then the role [`NAME`] with `deploy/sql/grants.sql`. Airflow goes on

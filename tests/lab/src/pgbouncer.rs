@@ -15,12 +15,14 @@ use crate::ports;
 use crate::postgres::Postgres;
 use crate::process::{POLL, Supervised};
 
+const CONFIG: &str = "pgbouncer.ini";
+
 /// A running PgBouncer.
 #[derive(Debug)]
 pub struct PgBouncer {
     // Dropped in this order: the process before its folder.
-    _process: Supervised,
-    _folder: Folder,
+    process: Supervised,
+    folder: Folder,
     port: u16,
 }
 
@@ -81,15 +83,8 @@ impl PgBouncer {
                 key_file.display()
             ));
         }
-        let config = folder.join("pgbouncer.ini");
-        write_readable(&config, &settings)?;
-        let mut command = Command::new("pgbouncer");
-        if rustix::process::geteuid().is_root() {
-            // It refuses to run as root and changes to this user itself.
-            command.args(["-u", "nobody"]);
-        }
-        command.arg(&config);
-        let process = Supervised::spawn("pgbouncer", command, &folder.join("pgbouncer.log"))?;
+        write_readable(&folder.join(CONFIG), &settings)?;
+        let process = spawn(&folder)?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             process.must_run()?;
@@ -98,13 +93,40 @@ impl PgBouncer {
             }
             process.wait_blocking(POLL);
         }
-        Ok(Self { _process: process, _folder: folder, port })
+        Ok(Self { process, folder, port })
+    }
+
+    /// On 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL: all its connections end, on both sides.
+    pub fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after [`Self::kill`], on its port. It does not wait: what a client meets until it listens is part
+    /// of an outage.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(&self.folder)?;
+        Ok(())
     }
 
     /// `postgresql://role@127.0.0.1:port/database`.
     pub fn url_as(&self, role: &str, database: &str) -> String {
         format!("postgresql://{role}@{}:{}/{database}", Ipv4Addr::LOCALHOST, self.port)
     }
+}
+
+fn spawn(folder: &Folder) -> Result<Supervised> {
+    let mut command = Command::new("pgbouncer");
+    if rustix::process::geteuid().is_root() {
+        // It refuses to run as root and changes to this user itself.
+        command.args(["-u", "nobody"]);
+    }
+    command.arg(folder.join(CONFIG));
+    Supervised::spawn("pgbouncer", command, &folder.join("pgbouncer.log"))
 }
 
 /// By every user: the one that PgBouncer changes to must read it.

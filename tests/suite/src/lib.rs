@@ -6,6 +6,7 @@
 
 pub mod daemon;
 mod processes;
+pub mod setup;
 mod stack;
 
 pub use processes::{kill_container, processes_of};

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,6 @@ use serde_json::json;
 use sqlx::Row;
 use tokio::sync::Mutex;
 use windlass_lab::airflow::{Airflow, Component, Options as AirflowOptions};
-use windlass_lab::binaries;
 use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
 use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
@@ -22,10 +20,10 @@ use windlass_lab::postgres::Postgres;
 use windlass_lab::prepare::workspace;
 use windlass_lab::process::{POLL, Supervised};
 
+use crate::setup::{self, CONNECTION, start_kubelet};
+
 /// Where worker pods go.
 pub const NAMESPACE: &str = "airflow";
-/// Scheduler's side and workers import the plugin from the source tree.
-const PLUGIN: &str = "scheduler-bridge/python";
 /// Bodies of one DAG run of `many`.
 pub const MANY: usize = 300;
 
@@ -69,12 +67,15 @@ impl Stack {
         plane.create_namespace(NAMESPACE).await?;
         let account = daemon::give_account(&plane, NAMESPACE).await?;
 
-        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), folder.path())).await?;
+        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), &folder)).await?;
         let template = write_template(&airflow)?;
-        let daemon_env =
-            daemon_env(&airflow, &postgres.url_as(daemon::NAME, &database), &account, &template, &folder);
+        let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
+        let url = postgres.url_as(daemon::NAME, &database);
+        daemon_env.insert(CONNECTION.into(), url.replace("postgresql://", "postgresql+psycopg2://"));
         daemon::migrate(airflow.env(), &postgres, &database)?;
-        let kubelet = start_kubelet(&plane, &folder)?;
+        // Hundreds of Python interpreters that start at once take longer on two cores than one after the other.
+        let node = ["--node", "suite", "--max-pods", "400", "--max-running", "12"];
+        let kubelet = start_kubelet(&plane, &folder, &node)?;
         airflow.load_dags().await?;
         airflow.start(Component::Scheduler).await?;
         airflow.start(Component::Triggerer).await?;
@@ -233,26 +234,17 @@ fn end_of(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn airflow_options(database_url: String, folder: &Path) -> AirflowOptions {
-    let dags_folder = workspace().join("tests/suite/dags");
-    let env = [
-        ("PYTHONPATH", format!("{}:{}", workspace().join(PLUGIN).display(), dags_folder.display())),
-        ("SUITE_FOLDER", folder.display().to_string()),
-        ("SUITE_MANY", MANY.to_string()),
-        ("AIRFLOW__CORE__PARALLELISM", "512".into()),
-        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512".into()),
-        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "256".into()),
-        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3".into()),
-        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5".into()),
-        ("AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD", "15".into()),
-        ("AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL", "10".into()),
+fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
+    let many = MANY.to_string();
+    let more = [
+        ("SUITE_MANY", many.as_str()),
+        ("AIRFLOW__CORE__PARALLELISM", "512"),
+        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512"),
+        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "256"),
+        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3"),
+        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5"),
     ];
-    AirflowOptions {
-        database_url,
-        dags_folder,
-        executor: "windlass_airflow.WindlassExecutor".into(),
-        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    }
+    setup::airflow_options(database_url, "dags", folder, &more)
 }
 
 /// The template of worker pods: the lab's, in our namespace, with lean workers.
@@ -269,36 +261,4 @@ fn write_template(airflow: &Airflow) -> Result<PathBuf> {
     let path = airflow.home().join("suite_template.yaml");
     fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
     Ok(path)
-}
-
-fn daemon_env(
-    airflow: &Airflow,
-    database: &str,
-    kubeconfig: &Path,
-    template: &Path,
-    folder: &Folder,
-) -> BTreeMap<String, String> {
-    let mut env = airflow.env().clone();
-    let more = [
-        ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", database.replace("postgresql://", "postgresql+psycopg2://")),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "False".into()),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE", kubeconfig.display().to_string()),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", NAMESPACE.into()),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.display().to_string()),
-        ("WINDLASS__SERVER__STATE_DIRECTORY", folder.join("state").display().to_string()),
-        ("WINDLASS__LOG__LEVEL", "info,windlass=debug".into()),
-    ];
-    env.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    env
-}
-
-fn start_kubelet(plane: &ControlPlane, folder: &Folder) -> Result<Supervised> {
-    let mut command = Command::new(binaries::path("windlass-local-cluster")?);
-    command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
-    command
-        .args(["--node", "suite", "--bind-pods", "--max-pods", "400", "--log-dir"])
-        .arg(folder.join("pods"));
-    // Hundreds of Python interpreters that start at once take longer on two cores than one after the other.
-    command.args(["--max-running", "12"]);
-    Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
 }

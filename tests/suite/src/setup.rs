@@ -1,0 +1,69 @@
+//! How Airflow, daemons and the kubelet are set up here, whatever is done to them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use windlass_lab::airflow::Options;
+use windlass_lab::binaries;
+use windlass_lab::control_plane::ControlPlane;
+use windlass_lab::folder::Folder;
+use windlass_lab::prepare::workspace;
+use windlass_lab::process::Supervised;
+
+/// Scheduler's side and workers import the plugin from the source tree.
+pub const PLUGIN: &str = "scheduler-bridge/python";
+/// Where Airflow finds its database.
+pub const CONNECTION: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+
+/// An Airflow with the plugin, the DAGs of a folder of this crate, and what `more` says.
+pub fn airflow_options(database_url: String, dags: &str, folder: &Folder, more: &[(&str, &str)]) -> Options {
+    let dags_folder = workspace().join("tests/suite").join(dags);
+    let python = format!("{}:{}", workspace().join(PLUGIN).display(), dags_folder.display());
+    let files = folder.path().display().to_string();
+    let own = [
+        ("PYTHONPATH", python.as_str()),
+        ("SUITE_FOLDER", files.as_str()),
+        // A killed scheduler's tasks are adopted while a test waits.
+        ("AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD", "15"),
+        ("AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL", "10"),
+    ];
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    Options {
+        database_url,
+        dags_folder,
+        executor: "windlass_airflow.WindlassExecutor".into(),
+        env: own.into_iter().chain(more.iter().copied()).map(pair).collect(),
+    }
+}
+
+/// Airflow's environment with what a daemon beside it needs: its cluster, template and folder. The database stays.
+pub fn daemon_env(
+    airflow: &BTreeMap<String, String>,
+    kubeconfig: &Path,
+    namespace: &str,
+    template: &Path,
+    folder: &Folder,
+) -> BTreeMap<String, String> {
+    let path = |path: &Path| path.display().to_string();
+    let mut env = airflow.clone();
+    let more = [
+        ("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "False".to_owned()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE", path(kubeconfig)),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", namespace.to_owned()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", path(template)),
+        ("WINDLASS__SERVER__STATE_DIRECTORY", path(&folder.join("state"))),
+        ("WINDLASS__LOG__LEVEL", "info,windlass=debug".to_owned()),
+    ];
+    env.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    env
+}
+
+/// A kubelet that binds pods to its node and runs them as processes, with its log and theirs in `folder`.
+pub fn start_kubelet(plane: &ControlPlane, folder: &Folder, more: &[&str]) -> Result<Supervised> {
+    let mut command = Command::new(binaries::path("windlass-local-cluster")?);
+    command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
+    command.arg("--bind-pods").arg("--log-dir").arg(folder.join("pods")).args(more);
+    Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
+}

@@ -43,6 +43,7 @@ pub use fakes::Fakes;
 pub use overload::{Crowd, Overload, overload};
 pub use plant::Plant;
 pub use play::{Cut, Play};
+pub use rng::Rng;
 pub use search::{Found, catch, replay_command, search, story};
 pub use shrink::shrink;
 pub use trace::Line;

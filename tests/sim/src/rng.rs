@@ -2,10 +2,11 @@
 
 /// A stream of numbers that one seed decides.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// A stream of its own for each seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x5bf0_3635_d1f2_9c4d)
     }
 
@@ -18,12 +19,12 @@ impl Rng {
     }
 
     /// 0 to `n` - 1; 0 for an `n` of 0. The bias of the remainder is far below what a fault's strength means.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         if n == 0 { 0 } else { self.next() % n }
     }
 
     /// Both ends included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
@@ -32,7 +33,8 @@ impl Rng {
         self.below(1_000) < u64::from(permille)
     }
 
-    pub(crate) fn index(&mut self, len: usize) -> usize {
+    /// A place in something of this length.
+    pub fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or(0)
     }
 

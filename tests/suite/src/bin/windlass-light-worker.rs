@@ -7,6 +7,9 @@
 //! than Airflow does.
 //!
 //! The body appends one line with the key of its queueing to the journal, and then takes its time.
+//!
+//! A disk of logs that is full ends it as it ends Airflow's: before the body if the task's own log can't be made there
+//! (played by the `quick` tasks), else after all is done, when Python flushes its output for the last time (`slow`).
 
 use std::env;
 use std::fs::OpenOptions;
@@ -62,6 +65,9 @@ const END: &str = "
 /// States in which Airflow starts a body (ti_deps/dependencies_states.py); NULL is the fourth.
 const RUNNABLE: [&str; 3] = ["queued", "up_for_retry", "up_for_reschedule"];
 
+/// Exit code of Python if its output can't be flushed at the end (`Py_FinalizeEx`).
+const UNFLUSHED: u8 = 120;
+
 /// What the command line and the pod say.
 #[derive(Debug, PartialEq, Eq)]
 struct Task {
@@ -82,7 +88,8 @@ async fn main() -> ExitCode {
     match run().await {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error:#}");
+            // Nobody is told if that can't be written: the exit code says enough.
+            let _ = writeln!(std::io::stderr(), "{error:#}");
             ExitCode::from(1)
         }
     }
@@ -97,9 +104,12 @@ async fn run() -> Result<u8> {
         url: url.replacen("postgresql+psycopg2://", "postgresql://", 1),
         host: env::var("HOSTNAME").context("no HOSTNAME: this is no pod")?,
     };
+    let told = worker.tell("the worker begins");
+    if worker.task.task_id == "quick" {
+        told?;
+    }
     let Some(job) = worker.begin().await? else {
-        println!("dependencies are not met: nothing to run");
-        return Ok(0);
+        return Ok(worker.flushed("dependencies are not met: nothing to run"));
     };
     let end = Instant::now() + worker.task.takes();
     let mut beats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -107,7 +117,7 @@ async fn run() -> Result<u8> {
         tokio::select! {
             () = tokio::time::sleep_until(end) => {
                 worker.end(job, true).await?;
-                return Ok(0);
+                return Ok(worker.flushed("the task has succeeded"));
             }
             _ = terminated.recv() => {
                 worker.end(job, false).await?;
@@ -117,7 +127,7 @@ async fn run() -> Result<u8> {
                 Ok(true) => {}
                 Ok(false) => return Ok(0),
                 // Airflow's job notes it and goes on.
-                Err(error) => eprintln!("heartbeat: {error:#}"),
+                Err(error) => worker.note(&format!("heartbeat: {error:#}")),
             },
         }
     }
@@ -156,6 +166,22 @@ impl Task {
 }
 
 impl Worker {
+    fn tell(&self, what: &str) -> Result<()> {
+        let Task { dag_id, task_id, run_id, map_index } = &self.task;
+        let line = format!("{what}: {dag_id} {task_id} {run_id} {map_index}");
+        writeln!(std::io::stdout(), "{line}").context("write to the log")
+    }
+
+    /// As Python's logging: what can't be written is lost.
+    fn note(&self, what: &str) {
+        let _ = self.tell(what);
+    }
+
+    /// The exit code after the last words.
+    fn flushed(&self, what: &str) -> u8 {
+        if self.tell(what).is_ok() { 0 } else { UNFLUSHED }
+    }
+
     async fn connect(&self) -> Result<PgConnection> {
         let connecting = timeout(CONNECT_WITHIN, PgConnection::connect(&self.url));
         connecting.await.context("the database does not answer")?.context("connect to the database")
@@ -210,7 +236,7 @@ impl Worker {
         loop {
             match self.write_end(job, success).await {
                 Err(error) if tries < END_TRIES => {
-                    eprintln!("end: {error:#}");
+                    self.note(&format!("end: {error:#}"));
                     tries += 1;
                     sleep(END_PAUSE).await;
                 }

@@ -1,11 +1,12 @@
-//! What is attacked: PostgreSQL, etcd and kube-apiserver, two schedulers and a DAG processor of a real Airflow, two
-//! daemons, a kubelet with light workers. The proxies stand before the servers; the test itself looks past them.
+//! What is attacked: PostgreSQL, PgBouncer, etcd, kube-apiserver and its controllers, two schedulers and a DAG processor
+//! of a real Airflow, two daemons, a kubelet with light workers. The proxies stand before the servers; the test itself
+//! looks past them.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,24 +15,29 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::task::block_in_place;
 use windlass_lab::airflow::{Airflow, Options as AirflowOptions};
 use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
 use windlass_lab::daemon;
 use windlass_lab::folder::Folder;
+use windlass_lab::pgbouncer::PgBouncer;
 use windlass_lab::postgres::Postgres;
-use windlass_lab::prepare::workspace;
 use windlass_lab::process::Supervised;
-use windlass_lab::{binaries, ports};
+use windlass_lab::{binaries, plain_http, ports};
+use windlass_suite::setup::{self, CONNECTION};
 
 use crate::part::Part;
 use crate::proxy::Proxy;
 use crate::story::Story;
 
-/// Where worker pods go.
-pub(crate) const NAMESPACE: &str = "airflow";
-const CONNECTION: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
+/// Where worker pods go. Not where Airflow and its account are: with those the daemons would go too.
+pub(crate) const NAMESPACE: &str = "workers";
 /// Light workers that run at once.
 const RUNNING_MAX: &str = "120";
+/// Of the pooler to the database: for both daemons.
+const SERVER_CONNECTIONS: u32 = 20;
+/// While this file is there, the disk of the logs is full.
+const FULL_DISK: &str = "disk-is-full";
 /// A look at a database that may be away.
 const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
@@ -44,13 +50,17 @@ pub(crate) struct Deployment {
     pub(crate) airflow: Arc<Airflow>,
     /// Of the daemons.
     pub(crate) api_proxy: Proxy,
-    /// Of the daemons.
+    /// Of the daemons, before the pooler.
     pub(crate) database_proxy: Proxy,
     /// Of schedulers and workers.
     pub(crate) airflow_proxy: Proxy,
     pub(crate) plane: ControlPlane,
     pub(crate) pool: PgPool,
+    /// In transaction mode. `None` if there is none on this machine.
+    pub(crate) pooler: Option<PgBouncer>,
     pub(crate) postgres: Postgres,
+    /// Airflow's and ours.
+    pub(crate) database: String,
     pub(crate) story: Arc<Story>,
     ports: [u16; 2],
     folder: Folder,
@@ -64,15 +74,27 @@ impl Deployment {
         let database = postgres.create_database("airflow", None)?;
         // The lab's server forgets its last commits in a crash otherwise, as no database of a deployment may.
         postgres.psql("postgres", &format!("ALTER DATABASE {database} SET synchronous_commit = on"), &[])?;
-        let options = PlaneOptions { service_account_admission: true, ..PlaneOptions::default() };
+        let pooler = match PgBouncer::available() {
+            Ok(()) => Some(block_in_place(|| PgBouncer::start(&postgres, SERVER_CONNECTIONS))?),
+            Err(_) => None,
+        };
+        // The controllers count quotas and end namespaces.
+        let options = PlaneOptions {
+            service_account_admission: true,
+            controller_manager: true,
+            ..PlaneOptions::default()
+        };
         let plane = ControlPlane::start(options).await?;
+        plane.create_namespace(daemon::HOME).await?;
         plane.create_namespace(NAMESPACE).await?;
-        let account = daemon::give_account(&plane, NAMESPACE).await?;
+        let account = daemon::give_account(&plane, daemon::HOME).await?;
+        daemon::give_rights(&plane, NAMESPACE).await?;
         let api_proxy = Proxy::start(port_of(plane.url())?).await?;
+        let for_daemons = pooler.as_ref().map_or(postgres.port(), PgBouncer::port);
         let (database_proxy, airflow_proxy) =
-            (Proxy::start(postgres.port()).await?, Proxy::start(postgres.port()).await?);
+            (Proxy::start(for_daemons).await?, Proxy::start(postgres.port()).await?);
 
-        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), folder.path())).await?;
+        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), &folder)).await?;
         daemon::migrate(airflow.env(), &postgres, &database)?;
         // The user's hand, which triggers runs, is started here and goes straight to the database.
         airflow.load_dags().await?;
@@ -86,12 +108,14 @@ impl Deployment {
         let template = write_template(&airflow, &folder)?;
 
         let ports = [ports::free()?, ports::free()?];
-        let mut env = airflow.env().clone();
+        let mut env = setup::daemon_env(airflow.env(), &kubeconfig, NAMESPACE, &template, &folder);
         env.insert(CONNECTION.into(), through(&database_proxy, daemon::NAME));
-        env.extend(daemon_env(&kubeconfig, &template, &folder));
         let daemons = daemons(&env, ports, &folder)?;
         let airflow_parts = airflow_parts(&airflow, &folder)?;
-        let kubelet = start_kubelet(&plane, &folder)?;
+        let sign = folder.join(FULL_DISK).display().to_string();
+        let node = ["--node", "faults", "--max-pods", "1000", "--max-running", RUNNING_MAX];
+        let node = [node.as_slice(), &["--full-disk-while", &sign]].concat();
+        let kubelet = setup::start_kubelet(&plane, &folder, &node)?;
         let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(LOOK_WITHIN);
         let pool = pool.connect(&postgres.url(&database)).await.context("connect to the database")?;
         let airflow = Arc::new(airflow);
@@ -105,7 +129,9 @@ impl Deployment {
             airflow_proxy,
             plane,
             pool,
+            pooler,
             postgres,
+            database,
             story,
             ports,
             folder,
@@ -140,8 +166,25 @@ impl Deployment {
 
     /// Whether this daemon says that it is ready.
     pub(crate) async fn is_ready(&self, number: usize) -> bool {
-        let answer = crate::http::ask(self.ports[number], "GET", "/readyz", "").await;
-        answer.is_ok_and(|answer| answer.contains(" 200 "))
+        plain_http::get(self.ports[number], "/readyz").await.is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// From now on containers that start have no room for their logs; or have it again.
+    pub(crate) fn fill_disk(&self, full: bool) -> Result<()> {
+        let sign = self.folder.join(FULL_DISK);
+        let done = if full { fs::write(&sign, "") } else { fs::remove_file(&sign) };
+        match done {
+            Err(error) if full || error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("the sign {}", sign.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Containers that have had none, so far.
+    pub(crate) fn starts_without_room(&self) -> u64 {
+        let log = fs::read_to_string(self.folder.join("kubelet.log")).unwrap_or_default();
+        log.matches("the disk of its log is full").count() as u64
     }
 
     /// Starts what is due. Returns the daemons that ended without a fault: they must not.
@@ -179,29 +222,18 @@ fn port_of(url: &str) -> Result<u16> {
     port.with_context(|| format!("no port in {url}"))
 }
 
-fn airflow_options(database_url: String, folder: &Path) -> AirflowOptions {
-    let dags_folder = workspace().join("tests/suite/fault_dags");
-    let env = [
-        ("PYTHONPATH", workspace().join("scheduler-bridge/python").display().to_string()),
-        ("SUITE_FOLDER", folder.display().to_string()),
-        ("AIRFLOW__CORE__PARALLELISM", "400".into()),
-        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "400".into()),
-        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "128".into()),
-        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.5".into()),
-        ("AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR", "True".into()),
-        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "60".into()),
-        // A killed scheduler's tasks are adopted within the healing time.
-        ("AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD", "15".into()),
-        ("AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL", "10".into()),
+fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
+    let more = [
+        ("AIRFLOW__CORE__PARALLELISM", "400"),
+        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "400"),
+        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "128"),
+        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.5"),
+        ("AIRFLOW__SCHEDULER__STANDALONE_DAG_PROCESSOR", "True"),
+        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "60"),
         // No pod may be left at the end.
-        ("AIRFLOW__KUBERNETES_EXECUTOR__DELETE_WORKER_PODS_ON_FAILURE", "True".into()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__DELETE_WORKER_PODS_ON_FAILURE", "True"),
     ];
-    AirflowOptions {
-        database_url,
-        dags_folder,
-        executor: "windlass_airflow.WindlassExecutor".into(),
-        env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
-    }
+    setup::airflow_options(database_url, "fault_dags", folder, &more)
 }
 
 /// The lab's template with the light worker in the place of `airflow`.
@@ -218,19 +250,6 @@ fn write_template(airflow: &Airflow, folder: &Folder) -> Result<PathBuf> {
     let path = folder.join("template.yaml"); // JSON is YAML
     fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
     Ok(path)
-}
-
-fn daemon_env(kubeconfig: &Path, template: &Path, folder: &Folder) -> BTreeMap<String, String> {
-    let path = |path: &Path| path.display().to_string();
-    let env = [
-        ("AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER", "False".to_owned()),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__CONFIG_FILE", path(kubeconfig)),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", NAMESPACE.to_owned()),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", path(template)),
-        ("WINDLASS__SERVER__STATE_DIRECTORY", path(&folder.join("state"))),
-        ("WINDLASS__LOG__LEVEL", "info,windlass=debug".to_owned()),
-    ];
-    env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn daemons(env: &BTreeMap<String, String>, ports: [u16; 2], folder: &Folder) -> Result<Vec<Part>> {
@@ -256,12 +275,4 @@ fn airflow_parts(airflow: &Airflow, folder: &Folder) -> Result<Vec<Part>> {
     let parts =
         [("scheduler-0", "scheduler"), ("scheduler-1", "scheduler"), ("dag-processor", "dag-processor")];
     parts.into_iter().map(one).collect()
-}
-
-fn start_kubelet(plane: &ControlPlane, folder: &Folder) -> Result<Supervised> {
-    let mut command = Command::new(binaries::path("windlass-local-cluster")?);
-    command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
-    command.args(["--node", "faults", "--bind-pods", "--max-pods", "1000", "--max-running", RUNNING_MAX]);
-    command.arg("--log-dir").arg(folder.join("pods"));
-    Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
 }

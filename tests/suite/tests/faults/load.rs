@@ -1,6 +1,7 @@
 //! DAG runs, triggered one after the other over the time of the faults.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -18,22 +19,36 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// A run that can't be made for so long never will be.
 const TRIGGER_WITHIN: Duration = Duration::from_secs(120);
 
-/// Triggers `runs` runs, one each `every`. The task ends when all are made.
-pub(crate) fn start(
-    airflow: Arc<Airflow>,
-    story: Arc<Story>,
-    runs: u32,
-    every: Duration,
-) -> JoinHandle<Result<()>> {
-    tokio::spawn(async move {
-        for number in 0..runs {
-            let begun = Instant::now();
-            trigger(&airflow, &format!("run{number}")).await?;
-            story.say(&format!("run{number} is triggered"));
-            sleep(every.saturating_sub(begun.elapsed())).await;
-        }
-        Ok(())
-    })
+/// Triggers runs, one each `every`: `least` of them, and more until the faults are over, which need something to strike.
+pub(crate) struct Load {
+    task: JoinHandle<Result<()>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Load {
+    pub(crate) fn start(airflow: Arc<Airflow>, story: Arc<Story>, least: u32, every: Duration) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let task = tokio::spawn(async move {
+            for number in 0.. {
+                if number >= least && over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let begun = Instant::now();
+                trigger(&airflow, &format!("run{number}")).await?;
+                story.say(&format!("run{number} is triggered"));
+                sleep(every.saturating_sub(begun.elapsed())).await;
+            }
+            Ok(())
+        });
+        Self { task, is_over }
+    }
+
+    /// The faults are over; waits until the last run is made.
+    pub(crate) async fn end(self) -> Result<()> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.task.await?
+    }
 }
 
 /// Makes a run, also while the database comes and goes.

@@ -42,6 +42,9 @@ impl Times {
 pub(crate) struct Measured {
     pub(crate) takeover: Times,
     pub(crate) hand_over: Times,
+    /// Until its outcome stands where Airflow's scheduler fetches it.
+    pub(crate) handed_to_airflow: Times,
+    /// Until Airflow's row says something else, the scheduler's loop included.
     pub(crate) killed_pod: Times,
 }
 
@@ -50,6 +53,7 @@ impl Measured {
         let lines = [
             self.takeover.line("takeover after kill -9 of the leader"),
             self.hand_over.line("hand-over after SIGTERM to the leader"),
+            self.handed_to_airflow.line("a killed pod's outcome is there for Airflow"),
             self.killed_pod.line("new state in Airflow of a running task whose pod was killed"),
         ];
         lines.join("\n")
@@ -81,7 +85,10 @@ pub(crate) async fn measure(on: &mut Deployment, chaos: &mut Chaos, samples: usi
     let mut extra = 0;
     while measured.killed_pod.0.len() < samples {
         match killed_pod(on).await? {
-            Some(took) => measured.killed_pod.0.push(took),
+            Some((handed, changed)) => {
+                measured.handed_to_airflow.0.push(handed);
+                measured.killed_pod.0.push(changed);
+            }
             None => {
                 load::trigger(&on.airflow, &format!("extra{extra}")).await?;
                 extra += 1;
@@ -96,7 +103,7 @@ pub(crate) async fn measure(on: &mut Deployment, chaos: &mut Chaos, samples: usi
 async fn both_ready(on: &mut Deployment, chaos: &mut Chaos) -> Result<usize> {
     let deadline = Instant::now() + WITHIN;
     loop {
-        chaos.tick(on)?;
+        chaos.tick(on).await?;
         if on.is_ready(0).await
             && on.is_ready(1).await
             && let Some((leader, _)) = on.term().await
@@ -140,20 +147,30 @@ async fn wait_for_victims(on: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// From the kernel's kill until the row says something else than that this try runs.
-async fn killed_pod(on: &Deployment) -> Result<Option<Duration>> {
+/// Whether the row still says that this try runs, and whether its launch has an outcome.
+const CHANGED: &str = "
+    SELECT coalesce(ti.state = 'running' AND ti.try_number = $4, false),
+        EXISTS (SELECT FROM windlass.launch l WHERE l.dag_id = $1 AND l.run_id = $2 AND l.task_id = 'slow'
+            AND l.map_index = $3 AND l.try_number = $4 AND l.outcome IS NOT NULL)
+    FROM task_instance ti
+    WHERE ti.dag_id = $1 AND ti.run_id = $2 AND ti.task_id = 'slow' AND ti.map_index = $3";
+
+/// From the kernel's kill until the outcome is there, and until Airflow's row shows it.
+async fn killed_pod(on: &Deployment) -> Result<Option<(Duration, Duration)>> {
     let Some((run_id, map_index, try_number, pod)) = victim(on).await? else { return Ok(None) };
     let killed = block_in_place(|| kill_container(&pod));
     if killed == 0 {
         bail!("no process of the running pod {pod}");
     }
     let begun = Instant::now();
-    let sql = "SELECT state = 'running' AND try_number = $4 FROM task_instance
-               WHERE dag_id = $1 AND run_id = $2 AND task_id = 'slow' AND map_index = $3";
+    let mut handed = None;
     loop {
-        let look = sqlx::query_scalar::<_, Option<bool>>(sql).bind(load::DAG).bind(&run_id);
-        let runs = look.bind(map_index).bind(try_number).fetch_one(&on.pool).await?;
-        if runs != Some(true) {
+        let look = sqlx::query_as::<_, (bool, bool)>(CHANGED).bind(load::DAG).bind(&run_id);
+        let (runs, settled) = look.bind(map_index).bind(try_number).fetch_one(&on.pool).await?;
+        if settled && handed.is_none() {
+            handed = Some(begun.elapsed());
+        }
+        if !runs {
             break;
         }
         ensure!(
@@ -164,5 +181,5 @@ async fn killed_pod(on: &Deployment) -> Result<Option<Duration>> {
     }
     let took = begun.elapsed();
     on.story.say(&format!("measured: {pod} killed, {run_id} slow {map_index} changed after {took:?}"));
-    Ok(Some(took))
+    Ok(Some((handed.unwrap_or(took), took)))
 }

@@ -1,6 +1,6 @@
 //! What must hold at the end, and what is shown if it does not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -8,41 +8,31 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kube::api::ListParams;
 use sqlx::Row;
+use sqlx::postgres::PgRow;
 use tokio::time::sleep;
 use windlass_lab::prepare::cache_dir;
 
 use crate::chaos::Chaos;
 use crate::deployment::Deployment;
+use crate::journal::{Ended, Key, Launched, Wrong, compare, named};
 use crate::load::DAG;
-use crate::plan::Form;
+use crate::plan::{Fault, Form};
 
 /// Stories that are told of a failure: more help nobody.
 const STORIES_MAX: usize = 5;
+/// Faults whose effect is counted: those that something must run into.
+const SEEN: [Fault; 4] = [Fault::Storm, Fault::FillQuota, Fault::DeleteNamespace, Fault::FillDisk];
+/// Lines of what is wrong that are shown: one fault can leave hundreds, all alike.
+const WORDS_MAX: usize = 40;
 const LOOK: Duration = Duration::from_millis(500);
 /// Warnings of one daemon for each fault. Outages are told when they begin and end, not as often as something is tried.
 const WARNINGS_PER_FAULT: usize = 40;
 
-/// `run_id task_id map_index`.
-type Key = (String, String, i32);
-
-/// What is not over yet: in words, and by task.
-#[derive(Debug, Default)]
-struct Open {
-    words: Vec<String>,
-    tasks: BTreeSet<Key>,
-}
-
-/// Waits for the end of all work, then compares what ran with what was recorded. Returns what is wrong, and the tasks
-/// that it is about.
-pub(crate) async fn judge(
-    on: &mut Deployment,
-    chaos: &mut Chaos,
-    form: &Form,
-) -> Result<(Vec<String>, BTreeSet<Key>)> {
+/// Waits for the end of all work, then compares what ran with what was recorded. Returns what is wrong.
+pub(crate) async fn judge(on: &mut Deployment, chaos: &mut Chaos, form: &Form) -> Result<Wrong> {
     let deadline = Instant::now() + form.healing;
-    let faults: usize = form.faults.iter().map(|(_, count)| *count as usize).sum();
     let open = loop {
-        chaos.tick(on)?;
+        chaos.tick(on).await?;
         let open = what_is_open(on).await?;
         if open.words.is_empty() || Instant::now() > deadline {
             break open;
@@ -50,146 +40,103 @@ pub(crate) async fn judge(
         sleep(LOOK).await;
     };
     on.story.say("the wait for the end of all work is over");
-    let (mut wrong, mut tasks) = (std::mem::take(&mut chaos.violations), open.tasks);
-    wrong.extend(open.words.into_iter().map(|word| format!("stuck: {word}")));
-    bodies(on, &mut wrong, &mut tasks).await?;
-    for part in &on.daemons {
-        let log = fs::read_to_string(part.log()).unwrap_or_default();
-        let alarming = |line: &&str| {
-            let lower = line.to_lowercase();
-            lower.contains("panicked")
-                || (line.contains("ERROR") && (lower.contains("lost") || lower.contains("doubled")))
-        };
-        wrong.extend(log.lines().filter(alarming).map(|line| format!("{}: {line}", part.name())));
-        let warnings = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).count();
-        if warnings > WARNINGS_PER_FAULT * faults {
-            wrong.push(format!("{} has warned {warnings} times of {faults} faults", part.name()));
+    let mut wrong = Wrong::default();
+    std::mem::take(&mut chaos.violations).into_iter().for_each(|word| wrong.say(word));
+    for fault in SEEN {
+        let planned = form.faults.iter().any(|(planned, _)| *planned == fault);
+        if planned && chaos.seen.get(&fault).is_none_or(|count| *count == 0) {
+            wrong.say(format!("{fault:?} never struck: this run shows nothing of it"));
         }
     }
-    Ok((wrong, tasks))
+    wrong.add(open);
+    wrong.add(compare(&on.journal(), &ended(on).await?, &launched(on).await?));
+    for part in &on.daemons {
+        let log = fs::read_to_string(part.log()).unwrap_or_default();
+        alarms(part.name(), &log, form.count(), &mut wrong);
+    }
+    Ok(wrong)
 }
 
-async fn what_is_open(on: &Deployment) -> Result<Open> {
-    let mut open = Open::default();
-    let runs = "SELECT run_id, state FROM dag_run WHERE dag_id = $1 AND state NOT IN ('success', 'failed')";
-    for row in sqlx::query(runs).bind(DAG).fetch_all(&on.pool).await.context("look at runs")? {
-        open.words.push(format!("run {} is {}", row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?));
+/// What a daemon may not log.
+fn alarms(name: &str, log: &str, faults: usize, wrong: &mut Wrong) {
+    let alarming = |line: &&str| {
+        let lower = line.to_lowercase();
+        lower.contains("panicked")
+            || (line.contains("ERROR") && (lower.contains("lost") || lower.contains("doubled")))
+    };
+    log.lines().filter(alarming).for_each(|line| wrong.say(format!("{name}: {line}")));
+    let warnings = log.lines().filter(|line| line.contains(" WARN ") || line.contains("ERROR")).count();
+    if warnings > WARNINGS_PER_FAULT * faults {
+        wrong.say(format!("{name} has warned {warnings} times of {faults} faults"));
     }
-    let tasks = "SELECT run_id, task_id, map_index, coalesce(state, 'NULL'), try_number FROM task_instance
-                 WHERE dag_id = $1 AND (state IS NULL OR state NOT IN ('success', 'failed', 'removed', 'skipped'))";
-    for row in sqlx::query(tasks).bind(DAG).fetch_all(&on.pool).await.context("look at tasks")? {
+}
+
+const RUNS: &str =
+    "SELECT run_id, state FROM dag_run WHERE dag_id = $1 AND state NOT IN ('success', 'failed')";
+
+const TASKS: &str = "
+    SELECT run_id, task_id, map_index, coalesce(state, 'NULL'), try_number FROM task_instance
+    WHERE dag_id = $1 AND (state IS NULL OR state NOT IN ('success', 'failed', 'removed', 'skipped'))";
+
+const LAUNCHES: &str = "
+    SELECT run_id, task_id, map_index, stage, coalesce(outcome, 'none'), delivered_at IS NOT NULL
+    FROM windlass.launch WHERE NOT done";
+
+/// What is not over yet.
+async fn what_is_open(on: &Deployment) -> Result<Wrong> {
+    let mut open = Wrong::default();
+    for row in sqlx::query(RUNS).bind(DAG).fetch_all(&on.pool).await.context("look at runs")? {
+        let (run_id, state): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        open.say(format!("stuck: {run_id} is {state}"));
+    }
+    for row in sqlx::query(TASKS).bind(DAG).fetch_all(&on.pool).await.context("look at tasks")? {
         let key = key_of(&row)?;
         let (state, number): (String, i32) = (row.try_get(3)?, row.try_get(4)?);
-        open.words.push(format!("task {key:?} is {state} in try {number}"));
-        open.tasks.insert(key);
+        open.say_of(&key, format!("stuck: try {number} of {} is {state}", named(&key)));
     }
-    let launches =
-        "SELECT run_id, task_id, map_index, stage, coalesce(outcome, 'none'), delivered_at IS NOT NULL
-                    FROM windlass.launch WHERE NOT done";
-    for row in sqlx::query(launches).fetch_all(&on.pool).await.context("look at launches")? {
+    for row in sqlx::query(LAUNCHES).fetch_all(&on.pool).await.context("look at launches")? {
         let key = key_of(&row)?;
-        let (stage, outcome, delivered): (String, String, bool) =
-            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        open.words.push(format!("launch of {key:?} is {stage}, outcome {outcome}, delivered {delivered}"));
-        open.tasks.insert(key);
+        let (stage, outcome): (String, String) = (row.try_get(3)?, row.try_get(4)?);
+        let delivered = if row.try_get(5)? { "delivered" } else { "not delivered" };
+        let word = format!("stuck: a launch of {} is {stage}, outcome {outcome}, {delivered}", named(&key));
+        open.say_of(&key, word);
     }
     match on.pods().list_metadata(&ListParams::default()).await {
         Ok(pods) => {
             let names = pods.items.into_iter().filter_map(|pod| pod.metadata.name);
-            open.words.extend(names.map(|name| format!("pod {name} is left")));
+            names.for_each(|name| open.say(format!("stuck: pod {name} is left")));
         }
-        Err(error) => open.words.push(format!("the API server does not tell its pods: {error}")),
+        Err(error) => open.say(format!("the API server does not tell its pods: {error}")),
     }
     Ok(open)
 }
 
-fn key_of(row: &sqlx::postgres::PgRow) -> Result<Key> {
+fn key_of(row: &PgRow) -> Result<Key> {
     Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
-}
-
-/// One line of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Body {
-    key: Key,
-    try_number: i32,
-    queued: String,
-    pod: String,
-}
-
-impl Body {
-    fn parse(line: &str) -> Option<Self> {
-        let words: Vec<&str> = line.split(' ').collect();
-        let [_dag, task_id, run_id, map_index, try_number, queued, pod] = words.as_slice() else {
-            return None;
-        };
-        let key = ((*run_id).to_owned(), (*task_id).to_owned(), map_index.parse().ok()?);
-        let (queued, pod) = ((*queued).to_owned(), (*pod).to_owned());
-        Some(Self { key, try_number: try_number.parse().ok()?, queued, pod })
-    }
-}
-
-/// Tries whose body ran more than once. These tasks neither defer nor reschedule, so a try has one queueing that runs.
-pub(crate) fn doubled(bodies: &[Body]) -> Vec<String> {
-    let mut by_try: BTreeMap<(&Key, i32), Vec<&Body>> = BTreeMap::new();
-    for body in bodies {
-        by_try.entry((&body.key, body.try_number)).or_default().push(body);
-    }
-    let twice = by_try.into_iter().filter(|(_, bodies)| bodies.len() > 1);
-    twice
-        .map(|((key, number), bodies)| {
-            let pods: Vec<String> =
-                bodies.iter().map(|body| format!("{} queued {}", body.pod, body.queued)).collect();
-            format!("doubled: try {number} of {key:?} ran in {}", pods.join(" and in "))
-        })
-        .collect()
 }
 
 const ENDED: &str = "
     SELECT run_id, task_id, map_index, try_number, state FROM task_instance WHERE dag_id = $1";
+
+async fn ended(on: &Deployment) -> Result<Vec<Ended>> {
+    let rows = sqlx::query(ENDED).bind(DAG).fetch_all(&on.pool).await.context("read the end of tasks")?;
+    let read =
+        |row: &PgRow| Ok(Ended { key: key_of(row)?, try_number: row.try_get(3)?, state: row.try_get(4)? });
+    rows.iter().map(read).collect()
+}
 
 const LAUNCHED: &str = r#"
     SELECT run_id, task_id, map_index, try_number,
         to_char(queued_dttm AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US') AS queued, outcome
     FROM windlass.launch WHERE dag_id = $1"#;
 
-/// The journal against the rows: nothing ran twice, nothing is a success that did not run, nothing ran unrecorded.
-async fn bodies(on: &Deployment, wrong: &mut Vec<String>, tasks: &mut BTreeSet<Key>) -> Result<()> {
-    let journal = on.journal();
-    let bodies: Vec<Body> = journal.lines().filter_map(Body::parse).collect();
-    if bodies.len() != journal.lines().count() {
-        wrong.push("a line of the journal is none".to_owned());
-    }
-    wrong.extend(doubled(&bodies));
-    let ran: BTreeSet<(Key, i32)> = bodies.iter().map(|body| (body.key.clone(), body.try_number)).collect();
-    for row in sqlx::query(ENDED).bind(DAG).fetch_all(&on.pool).await.context("read the end of tasks")? {
-        let (key, number, state) = (key_of(&row)?, row.try_get(3)?, row.try_get::<Option<String>, _>(4)?);
-        if state.as_deref() == Some("success") && !ran.contains(&(key.clone(), number)) {
-            wrong.push(format!("lost: try {number} of {key:?} is a success and its body never ran"));
-            tasks.insert(key.clone());
-        }
-        if state.as_deref() == Some("failed") {
-            wrong.push(format!("lost: {key:?} is failed in try {number}, with tries left"));
-            tasks.insert(key);
-        }
-    }
-    let mut launched = BTreeMap::new();
-    for row in sqlx::query(LAUNCHED).bind(DAG).fetch_all(&on.pool).await.context("read launches")? {
-        let queueing: (Key, i32, String) = (key_of(&row)?, row.try_get(3)?, row.try_get(4)?);
-        launched.insert(queueing, row.try_get::<Option<String>, _>(5)?);
-    }
-    let queueings: BTreeSet<(Key, i32, String)> =
-        bodies.into_iter().map(|body| (body.key, body.try_number, body.queued)).collect();
-    for queueing in queueings.iter().filter(|queueing| !launched.contains_key(queueing)) {
-        wrong.push(format!("unrecorded: a body of {queueing:?} ran without a launch"));
-        tasks.insert(queueing.0.clone());
-    }
-    for (queueing, outcome) in launched {
-        if outcome.as_deref() == Some("success") && !queueings.contains(&queueing) {
-            wrong.push(format!("lost: the launch of {queueing:?} says success, and no body ran"));
-            tasks.insert(queueing.0);
-        }
-    }
-    Ok(())
+async fn launched(on: &Deployment) -> Result<Vec<Launched>> {
+    let rows = sqlx::query(LAUNCHED).bind(DAG).fetch_all(&on.pool).await.context("read launches")?;
+    let read = |row: &PgRow| {
+        let (try_number, queued, outcome) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        Ok(Launched { key: key_of(row)?, try_number, queued, outcome })
+    };
+    rows.iter().map(read).collect()
 }
 
 /// Counts of what happened, for the report.
@@ -211,18 +158,32 @@ pub(crate) async fn figures(on: &Deployment) -> Result<String> {
     ))
 }
 
-/// Shows what went wrong, and keeps all logs and rows.
-pub(crate) async fn show(on: &Deployment, wrong: &[String], tasks: &BTreeSet<Key>) -> String {
-    let mut text = format!("faults:\n{}\n", on.story.text());
-    for (run_id, task_id, map_index) in tasks.iter().take(STORIES_MAX) {
+/// Shows how it came to what is wrong, and keeps all logs and rows. Returns what is wrong.
+pub(crate) async fn show(on: &Deployment, wrong: &Wrong) -> String {
+    println!("faults:\n{}", on.story.text());
+    for (run_id, task_id, map_index) in wrong.tasks.iter().take(STORIES_MAX) {
         let index = map_index.to_string();
         let explain = on.windlass(&["explain", DAG, task_id, run_id, "--map-index", &index]).await;
-        text += &explain.unwrap_or_else(|error| format!("no story: {error:#}"));
-        text += "\n";
+        println!("{}", explain.unwrap_or_else(|error| format!("no story: {error:#}")));
     }
-    text += &on.windlass(&["doctor"]).await.unwrap_or_else(|error| format!("no doctor: {error:#}"));
+    println!("{}", on.windlass(&["doctor"]).await.unwrap_or_else(|error| format!("no doctor: {error:#}")));
     let kept = keep(on).map_or_else(|error| format!("nothing: {error:#}"), |path| path.display().to_string());
-    format!("{text}\nkept: {kept}\nwrong:\n{}", wrong.join("\n"))
+    format!("{}\nlogs and rows are kept: {kept}", told(&wrong.words))
+}
+
+/// The number of each kind, then the first lines: kinds are what stands before the colon.
+fn told(words: &[String]) -> String {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for word in words {
+        *kinds.entry(word.split_once(": ").map_or("else", |(kind, _)| kind)).or_default() += 1;
+    }
+    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let mut lines = vec![format!("wrong: {}", kinds.join(", "))];
+    lines.extend(words.iter().take(WORDS_MAX).map(|word| format!("  {word}")));
+    if let Some(more) = words.len().checked_sub(WORDS_MAX).filter(|more| *more > 0) {
+        lines.push(format!("  and {more} more"));
+    }
+    lines.join("\n")
 }
 
 /// Copies logs, the journal and the rows to a folder that stays.
@@ -240,7 +201,7 @@ fn keep(on: &Deployment) -> Result<PathBuf> {
     }
     fs::copy(on.postgres.log(), place.join("postgres.log"))?;
     for table in ["task_instance", "windlass.launch", "windlass.term", "job", "log"] {
-        let rows = on.postgres.psql("airflow_0", &format!("COPY {table} TO STDOUT WITH CSV HEADER"), &[])?;
+        let rows = on.postgres.psql(&on.database, &format!("COPY {table} TO STDOUT WITH CSV HEADER"), &[])?;
         fs::write(place.join(format!("{table}.csv")), rows)?;
     }
     Ok(place)
@@ -251,18 +212,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_try_that_ran_twice_is_told_and_a_second_try_is_not() {
-        let lines = [
-            "faults quick run0 3 1 2026-01-01T00:00:00.000001 pod-a",
-            "faults quick run0 3 2 2026-01-01T00:00:09.000001 pod-b",
-            "faults quick run0 4 1 2026-01-01T00:00:00.000001 pod-c",
-            "faults quick run0 4 1 2026-01-01T00:00:00.000001 pod-d",
-        ];
-        let bodies: Vec<Body> = lines.iter().filter_map(|line| Body::parse(line)).collect();
-        assert_eq!(bodies.len(), 4);
-        let told = doubled(&bodies);
-        assert_eq!(told.len(), 1);
-        assert!(told[0].contains("pod-c") && told[0].contains("pod-d"), "{told:?}");
-        assert_eq!(Body::parse("faults quick run0 x 1 t pod"), None);
+    fn what_is_wrong_is_counted_by_kind_and_told_in_bounds() {
+        let mut words: Vec<String> = (0..50).map(|number| format!("stuck: pod p{number} is left")).collect();
+        words.insert(0, "doubled: try 1 of run0 quick 3 ran in a and in b".to_owned());
+        let told = told(&words);
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines[0], "wrong: 1 doubled, 50 stuck");
+        assert_eq!(lines[1], "  doubled: try 1 of run0 quick 3 ran in a and in b");
+        assert_eq!((lines.len(), lines[41]), (42, "  and 11 more"));
+    }
+
+    #[test]
+    fn a_panic_and_too_many_warnings_are_alarms() {
+        let log = "thread 'main' panicked at x\nt  WARN a: b\nt ERROR a: the task is lost\n";
+        let mut wrong = Wrong::default();
+        alarms("daemon-0", log, 1, &mut wrong);
+        assert_eq!(wrong.words.len(), 2, "{wrong:?}");
+        alarms("daemon-1", &"t  WARN a: b\n".repeat(41), 1, &mut wrong);
+        assert_eq!(wrong.words[2], "daemon-1 has warned 41 times of 1 faults");
     }
 }

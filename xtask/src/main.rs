@@ -31,7 +31,7 @@ enum Task {
     Check,
     /// Tests, by level. Ends with a table of minutes and the line `N passed, N failed, N skipped`.
     Test {
-        /// What to run: unit sim store cluster plugin airflow, all of these, or faults.
+        /// What to run: unit sim store cluster plugin airflow faults, or all of these.
         #[arg(value_enum, default_values_t = [Level::All])]
         levels: Vec<Level>,
         /// Only tests whose name contains this.

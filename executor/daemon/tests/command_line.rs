@@ -99,9 +99,9 @@ fn without_ours(mut pod: Value) -> Value {
     let metadata = &mut pod["metadata"];
     let name = metadata["name"].as_str().unwrap();
     metadata["name"] = format!("{}-xxxxxxxx", &name[..name.len() - 9]).into();
-    if let Some(wanted) =
-        metadata["annotations"].as_object_mut().unwrap().remove("windlass.dev/pod-override-name")
-    {
+    let annotations = metadata["annotations"].as_object_mut().unwrap();
+    annotations.remove("windlass.dev/queued-at").unwrap();
+    if let Some(wanted) = annotations.remove("windlass.dev/pod-override-name") {
         metadata["name"] = wanted;
     }
     metadata["labels"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("windlass.dev/"));

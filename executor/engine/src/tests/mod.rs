@@ -326,7 +326,10 @@ fn renewed(world: &mut World, ms: u64) {
         world.now = world.now.plus(100);
         world.input(Input::Tick);
         if world.count("renew") > 0 {
-            world.answer("renew", Answer::Term(TermAnswer::Held { epoch: Epoch(1) }));
+            let renewal = world.take("renew");
+            let Ask::RenewTerm { epoch, .. } = renewal.ask else { unreachable!() };
+            let answer = Answer::Term(TermAnswer::Held { epoch });
+            world.input(Input::Answer { id: renewal.id, answer });
         }
     }
 }

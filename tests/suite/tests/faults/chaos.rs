@@ -18,8 +18,8 @@ use crate::plan::{Fault, Form};
 const TICK: Duration = Duration::from_millis(100);
 /// Longer than the lease of 4.5 s: when it wakes, another one leads.
 const PAUSE: Duration = Duration::from_millis(6_500);
-/// How long a storm, a full quota and a full disk last: longer than from one run's trigger to the next one's. A storm and
-/// a quota go on after that until something has run into them.
+/// How long a storm, a full quota and a full disk last: longer than from one run's trigger to the next one's. They
+/// go on after that until something has run into them.
 const HOLDS: Duration = Duration::from_secs(9);
 const HOLDS_AT_MOST: Duration = Duration::from_secs(40);
 /// A fault that can't be done, for want of an API server or of pods, is tried again for so long.
@@ -37,7 +37,8 @@ enum Holding {
     Database,
     ApiServer,
     Pooler,
-    Disk,
+    /// Containers that had found it full before.
+    Disk(u64),
     Storm(String),
     /// The quota, and what the API server had refused for quotas before.
     Quota(String, u64),
@@ -50,7 +51,7 @@ impl Holding {
             Self::Database => "the database answers again",
             Self::ApiServer => "the API server is started again",
             Self::Pooler => "the pooler is started again",
-            Self::Disk => "the disk of the logs has room again",
+            Self::Disk(_) => "the disk of the logs has room again",
             Self::Storm(_) => "the daemons have their seats again",
             Self::Quota(..) => "the quota is gone",
             Self::Namespace => "the namespace is there again",
@@ -170,9 +171,13 @@ impl Chaos {
             Holding::Database => block_in_place(|| on.postgres.start_again())?,
             Holding::ApiServer => on.plane.start_apiserver_again()?,
             Holding::Pooler => on.pooler.as_mut().map_or(Ok(()), |pooler| pooler.start_again())?,
-            Holding::Disk => {
+            Holding::Disk(before) => {
+                let starts = on.starts_without_room();
+                if starts == *before && !enough {
+                    return Ok(false);
+                }
                 on.fill_disk(false)?;
-                self.seen.insert(Fault::FillDisk, on.starts_without_room());
+                self.seen.insert(Fault::FillDisk, starts);
             }
             Holding::Storm(name) => {
                 let refused = cluster_faults::refused_by_storm(on, name).await?;
@@ -275,7 +280,7 @@ impl Chaos {
             Fault::DeleteNamespace => self.order(Order::Namespace),
             Fault::FillDisk => {
                 on.fill_disk(true)?;
-                self.hold(Holding::Disk, HOLDS);
+                self.hold(Holding::Disk(on.starts_without_room()), HOLDS);
                 format!("the disk of the logs is full for {HOLDS:?}")
             }
         })
@@ -300,9 +305,19 @@ impl Chaos {
                 Ok(Ok(told)) => on.story.say(&told),
                 Ok(Err(error)) if late.since.elapsed() > BEGINS_WITHIN => {
                     on.story.say(&format!("no {:?}: {error:#}", late.order));
+                    self.take_back(late);
                 }
                 Ok(Err(_)) | Err(_) => self.late.push(Late { at: now + AGAIN, ..late }),
             }
+        }
+    }
+
+    /// Half of it may be there.
+    fn take_back(&mut self, late: Late) {
+        match late.order {
+            Order::Storm => self.hold(Holding::Storm(late.name), AGAIN),
+            Order::Quota => self.hold(Holding::Quota(late.name, 0), AGAIN),
+            Order::Namespace => {}
         }
     }
 

@@ -71,12 +71,15 @@ pub(crate) async fn end_storm(on: &Deployment, name: &str) -> Result<()> {
     gone(levels.delete(name, &DeleteParams::default()).await)
 }
 
-/// Returns the number of pods that there may be. What there is above it stays.
+/// Returns the number of pods that there may be; what there is above it stays. An error until the quota is counted: before
+/// that it holds nobody back, and after an outage of the API server its controller comes back late.
 pub(crate) async fn fill_quota(on: &Deployment, name: &str) -> Result<u32> {
     let quota = json!({ "metadata": { "name": name }, "spec": { "hard": { "pods": QUOTA.to_string() } } });
     let quotas: Api<ResourceQuota> = Api::namespaced(on.plane.client(), NAMESPACE);
     made(quotas.create(&PostParams::default(), &serde_json::from_value(quota)?).await)
         .context("make a quota")?;
+    let used = quotas.get(name).await?.status.and_then(|status| status.used).unwrap_or_default();
+    ensure!(used.contains_key("pods"), "the quota is not counted yet");
     Ok(QUOTA)
 }
 

@@ -126,6 +126,14 @@ def test_a_hidden_schema_stops_neither_scheduling_nor_the_scheduler(scheduler, w
     until("delivery goes on", lambda: world.state(before) == "up_for_retry", 45)
     assert scheduler.log.read_text().count("run `windlass migrate`") <= 3
 
+    def hands_over():
+        key = Key("single", "t", new_run("single"))
+        until("it is queued", lambda: world.state(key) == "queued")
+        return world.handovers(key)
+
+    # What is queued in the pause after a failure is left to the full pass.
+    until("it hands over again", hands_over, 60, pause=1)
+
 
 def test_a_task_stuck_in_queued_is_requeued(scheduler, world, new_run):
     key = Key("single", "t", new_run("single"))

@@ -18,30 +18,33 @@ use crate::transaction::{Access, airflow_statement, statement};
 const TIMELINE: &str = "left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)";
 
 /// Stage `created`, whatever the pod has come to: its state is looked at next, as for every launch of an earlier term.
-/// One that is there already knows more than its pod.
+/// One that is there already knows more than its pod, unless the pod is of a later attempt: then that attempt was lost.
 const INSERT: &str = "
     INSERT INTO windlass.launch AS l (launch_id, dag_id, task_id, run_id, map_index, try_number, queued_dttm,
         scheduler_job_id, priority_weight, epoch, stage, attempt, namespace, pod_name, pod_uid, created_at)
-    SELECT p.launch_id, p.dag_id, p.task_id, p.run_id, p.map_index, p.try_number, p.queued_dttm,
+    SELECT DISTINCT ON (p.launch_id) p.launch_id, p.dag_id, p.task_id, p.run_id, p.map_index, p.try_number, p.queued_dttm,
         p.scheduler_job_id, 1, $13, 'created', p.attempt, p.namespace, p.pod_name, p.pod_uid, clock_timestamp()
     FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[], $6::timestamptz[],
             $7::text[], $8::int8[], $9::int4[], $10::text[], $11::text[], $12::text[])
         AS p (dag_id, task_id, run_id, map_index, try_number, queued_dttm,
             launch_id, scheduler_job_id, attempt, namespace, pod_name, pod_uid)
     ORDER BY p.launch_id, p.attempt DESC
-    ON CONFLICT DO NOTHING
+    ON CONFLICT (launch_id) DO UPDATE SET epoch = excluded.epoch, stage = excluded.stage, attempt = excluded.attempt,
+        namespace = excluded.namespace, pod_name = excluded.pod_name, pod_uid = excluded.pod_uid,
+        created_at = excluded.created_at, running_at = NULL
+    WHERE l.attempt < excluded.attempt AND l.outcome IS NULL
     RETURNING l.launch_id";
 
 const RECOVERED: &str = "UPDATE windlass.term SET timeline = {timeline} WHERE epoch = $1";
 
 impl Store {
-    /// Makes launches of pods that no launch is of, and notes that nothing is lost up to here. Returns how many, and all
+    /// Makes launches of pods that no launch is of, brings those up to their pod's attempt that are behind, and notes that nothing is lost up to here. Returns how many, and all
     /// that are open: those made may be of an earlier call whose answer was lost.
     pub async fn recover(
         &self,
         epoch: Epoch,
         pods: &[PodLaunch],
-    ) -> Result<(usize, Vec<LaunchRow>), BridgeError> {
+    ) -> Result<(u64, Vec<LaunchRow>), BridgeError> {
         let mut tx = self.begin(Access::Fenced(epoch), "make lost launches again from their pods").await?;
         let insert = QueueingColumns::of(pods.iter().map(|pod| &pod.queueing))
             .bind(statement(INSERT))
@@ -52,7 +55,7 @@ impl Store {
             .bind(pods.iter().map(|pod| pod.pod.name.clone()).collect::<Vec<_>>())
             .bind(pods.iter().map(|pod| pod.uid.0.clone()).collect::<Vec<_>>())
             .bind(epoch.0);
-        let made = tx.rows(insert).await?.len();
+        let made = tx.rows(insert).await?.len() as u64;
         tx.execute(airflow_statement(self.timeline_sql(RECOVERED)).bind(epoch.0)).await?;
         tx.commit().await?;
         Ok((made, self.load(epoch).await?))

@@ -53,6 +53,22 @@ impl Store {
         self.give_term(holder, epoch).await.unwrap_or_else(failed)
     }
 
+    /// What a write of this term begins with: one row while the term is ours. In the same query as the transaction's
+    /// opening, so that it costs no way to the server.
+    ///
+    /// FOR KEY SHARE: a new term waits for us, a renewal of ours does not (migrations/postgres/0001_launch.sql). On
+    /// another timeline than the term's, what was decided may rest on what is lost.
+    pub(crate) fn fence(&self, epoch: Epoch) -> String {
+        let begun_on = self.timeline_begun_on();
+        let mut sql = format!("; SELECT 1 FROM windlass.term WHERE epoch = {}", epoch.0);
+        // A simple query has no parameters: nothing but what a timeline is made of gets into its text.
+        if !begun_on.is_empty() && begun_on.bytes().all(|b| b.is_ascii_hexdigit()) {
+            sql.push_str(&self.timeline_sql(" AND {timeline} = "));
+            sql.push_str(&format!("'{begun_on}'"));
+        }
+        sql + " FOR KEY SHARE"
+    }
+
     async fn take_term(&self, holder: &str, lease_ms: u64) -> Result<TermAnswer, BridgeError> {
         let mut tx = self.begin(Access::Term, "acquire the term").await?;
         let query =

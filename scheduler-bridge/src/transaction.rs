@@ -6,7 +6,6 @@
 //!
 //! The opening (BEGIN, time-outs, fence) is one round trip, sent as one simple query.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
@@ -87,7 +86,11 @@ impl Store {
             timeout,
             address: config.address().to_owned(),
         };
-        let rows = tx.simple(opening(access, timeout, settings.lock_timeout)).await?;
+        let mut sql = opening(access, timeout, settings.lock_timeout);
+        if let Access::Fenced(epoch) = access {
+            sql.push_str(&self.fence(epoch));
+        }
+        let rows = tx.simple(sql).await?;
         if let Access::Fenced(epoch) = access
             // One row of the time-outs, one of the fence.
             && rows.len() < 2
@@ -118,18 +121,13 @@ fn opening(access: Access, timeout: Duration, lock_timeout: Duration) -> String 
         Access::Write | Access::Term | Access::Fenced(_) => "",
     };
     let ms = timeout.as_millis();
-    let mut sql = format!(
+    format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED{mode}; \
          SELECT set_config('statement_timeout', '{ms}', true), \
          set_config('idle_in_transaction_session_timeout', '{ms}', true), \
          set_config('lock_timeout', '{}', true)",
         lock_timeout.as_millis()
-    );
-    if let Access::Fenced(epoch) = access {
-        // FOR KEY SHARE: a new term waits for us, a renewal of ours does not (migrations/postgres/0001_launch.sql).
-        let _ = write!(sql, "; SELECT 1 FROM windlass.term WHERE epoch = {} FOR KEY SHARE", epoch.0);
-    }
-    sql
+    )
 }
 
 impl Transaction {
@@ -251,13 +249,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fence_is_part_of_the_opening() {
-        let sql = opening(Access::Fenced(Epoch(7)), Duration::from_secs(5), Duration::from_secs(2));
+    fn each_transaction_opens_with_its_limits() {
         assert_eq!(
-            sql,
+            opening(Access::Fenced(Epoch(7)), Duration::from_secs(5), Duration::from_secs(2)),
             "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('statement_timeout', '5000', true), \
-             set_config('idle_in_transaction_session_timeout', '5000', true), set_config('lock_timeout', '2000', true); \
-             SELECT 1 FROM windlass.term WHERE epoch = 7 FOR KEY SHARE"
+             set_config('idle_in_transaction_session_timeout', '5000', true), set_config('lock_timeout', '2000', true)"
         );
     }
 }

@@ -65,7 +65,7 @@ pub fn classify_create(
     match status {
         409 => conflict(&said),
         403 => forbidden(said),
-        404 if said.about() == "namespaces" => refused(said.message, REMEDY_NAMESPACE),
+        404 if said.about() == "namespaces" => not_ready(said.message, REMEDY_NAMESPACE),
         // A path that the server does not know is no judgement on the pod.
         404 => unknown(status, said.message),
         // A webhook may deny with any 4xx; 400 and 422 are the API server's own for a pod that is none.
@@ -94,22 +94,31 @@ fn conflict(said: &ApiStatus) -> CreateVerdict {
 /// The reason is `Forbidden` for all of these; only the text tells them apart.
 fn forbidden(said: ApiStatus) -> CreateVerdict {
     let text = said.message.as_str();
-    // `status unknown`: the quota is so new that its controller has not counted yet.
-    if text.contains("exceeded quota:") || text.contains("status unknown for quota:") {
+    if said.is_full_quota() {
         return CreateVerdict::Answer(CreateAnswer::QuotaFull { message: said.message });
     }
     if said.has_cause("NamespaceTerminating") {
-        return refused(said.message, "the namespace is being deleted: name another one");
+        return not_ready(
+            said.message,
+            "the namespace is being deleted: name another one, or create it anew",
+        );
     }
     // The vpc-resource-controller's webhook when a service account was made a moment ago: its cache lags.
     if text.contains("Failed to get Matching SGP") {
         return unknown(403, said.message);
     }
+    // Each namespace is given its `default` by a controller, a moment after it was created.
+    if text.contains("error looking up service account")
+        && text.ends_with("serviceaccount \"default\" not found")
+    {
+        return not_ready(said.message, "see that the controller manager runs");
+    }
     if text.contains("error looking up service account") {
         return refused(said.message, REMEDY_ACCOUNT);
     }
     if text.contains("cannot create resource \"pods\"") {
-        return refused(said.message, REMEDY_RBAC);
+        // Also in the first moments of an API server that does not know its roles yet.
+        return not_ready(said.message, REMEDY_RBAC);
     }
     refused(
         said.message,
@@ -120,6 +129,12 @@ fn forbidden(said: ApiStatus) -> CreateVerdict {
 fn refused(message: String, remedy: &str) -> CreateVerdict {
     let message = format!("{message} ({remedy})");
     CreateVerdict::Answer(CreateAnswer::Refused { reason: Reason::PodRejected, message })
+}
+
+/// Of the whole namespace, and it may pass: the engine waits before it takes it for a refusal.
+fn not_ready(message: String, remedy: &str) -> CreateVerdict {
+    let message = format!("{message} ({remedy})");
+    CreateVerdict::Answer(CreateAnswer::NamespaceNotReady { message })
 }
 
 fn unknown(status: u16, message: String) -> CreateVerdict {

@@ -204,6 +204,7 @@ impl Cluster {
                     Trial::Admitted
                 }
                 CreateAnswer::QuotaFull { message } => Trial::Quota(message),
+                CreateAnswer::NamespaceNotReady { message } => Trial::NotReady(message),
                 CreateAnswer::Refused { message, .. } => Trial::Refused(message),
                 CreateAnswer::TooManyRequests { .. } => {
                     Trial::Unknown("the API server sheds load (429)".into())

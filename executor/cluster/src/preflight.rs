@@ -72,6 +72,10 @@ impl Finding {
         }
     }
 
+    fn warning(subject: String, detail: String, remedy: &str) -> Self {
+        Self { level: Level::Warning, namespace: None, subject, detail, remedy: remedy.into() }
+    }
+
     fn of(self, namespace: Option<&str>) -> Self {
         Self { namespace: namespace.map(str::to_owned), ..self }
     }
@@ -201,17 +205,16 @@ impl Cluster {
                         "not known to exist: without the right to create pods it does not show",
                     )
                 }
-                _ => Finding {
-                    level: Level::Warning,
-                    namespace: None,
+                Some(said) if said.is_full_quota() => Finding::warning(
                     subject,
-                    detail: format!(
-                        "a plain pod is not admitted ({}): {}",
-                        answer.status,
-                        words(&answer.body)
-                    ),
-                    remedy: "see that the pod template passes this namespace's admission".into(),
-                },
+                    format!("its quota is full: {}", said.message),
+                    "its tasks wait until there is room; raise the quota if it stays so",
+                ),
+                _ => Finding::warning(
+                    subject,
+                    format!("a plain pod is not admitted ({}): {}", answer.status, words(&answer.body)),
+                    "see that the pod template passes this namespace's admission",
+                ),
             },
         }
     }

@@ -47,6 +47,11 @@ impl ApiStatus {
         self.details.as_ref().map_or("", |d| &d.kind)
     }
 
+    /// A 403 of the quota admission: no room, or a quota so new that its controller has not counted yet.
+    pub(crate) fn is_full_quota(&self) -> bool {
+        self.message.contains("exceeded quota:") || self.message.contains("status unknown for quota:")
+    }
+
     pub(crate) fn has_cause(&self, reason: &str) -> bool {
         self.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == reason))
     }

@@ -28,6 +28,12 @@ pub enum CreateAnswer {
         /// The API server's words.
         message: String,
     },
+    /// 403 or 404 of the whole namespace that tends to pass by itself: it is being deleted, it is not there (yet), its
+    /// `default` service account or our Role is not. Nothing was created.
+    NamespaceNotReady {
+        /// The API server's words, and the remedy if it does not pass.
+        message: String,
+    },
     /// 429, or APF rejected it: everything slows down.
     TooManyRequests {
         /// From `Retry-After`.

@@ -1,6 +1,6 @@
 //! The first half of a turn: an answer becomes facts.
 
-use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use windlass_core::cluster::{DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::launch::{Fact, Launch, Stage};
 use windlass_core::store::{
@@ -23,7 +23,7 @@ impl Engine {
         match (open, answer) {
             (Open::Term(asked), Answer::Term(answer)) => self.term_answered(answer, asked, now),
             (Open::Load, Answer::Loaded(answer)) => self.loaded(answer, now),
-            (Open::Recover, Answer::Loaded(answer)) => self.recovered(answer, now),
+            (Open::Recover, Answer::Recovered(answer)) => self.recovered(answer, now),
             (Open::Intake(pass, limit), Answer::Intake(answer)) => {
                 let more = match answer {
                     Ok(tasks) => self.taken_in(&tasks, limit, now),
@@ -68,10 +68,7 @@ impl Engine {
                 self.reign.notes.done(id);
             }
             (Open::Create(launch, attempt, asked), Answer::Created(answer)) => {
-                self.create_counted(&launch, &answer, now.since(asked), now);
-                if let Some(fact) = self.create_fact(&launch, attempt, asked, answer) {
-                    self.tell(&launch, fact, now);
-                }
+                self.create_answered(&launch, attempt, asked, answer, now);
             }
             (Open::Get(launch, attempt, asked), Answer::Got(answer)) => {
                 self.got(&launch, attempt, asked, answer, now);
@@ -152,7 +149,7 @@ impl Engine {
         }
     }
 
-    fn loaded(&mut self, answer: Result<Option<Vec<LaunchRow>>, String>, now: Millis) {
+    pub(crate) fn loaded(&mut self, answer: Result<Option<Vec<LaunchRow>>, String>, now: Millis) {
         match answer {
             Ok(Some(mut rows)) => {
                 // In the order in which they were queued: the earlier bar the later (I11).
@@ -315,58 +312,6 @@ impl Engine {
                 }
                 LaunchChange::Close => self.tell(&id, Fact::Saved, now),
             }
-        }
-    }
-
-    /// An answer that comes when its create was given up says nothing of a create that is under way now, nor of the pod
-    /// that there is now, be it of the same attempt or of a later one: only that a pod was there.
-    fn create_fact(
-        &self,
-        launch: &LaunchId,
-        attempt: Attempt,
-        asked: Millis,
-        answer: CreateAnswer,
-    ) -> Option<Fact> {
-        let known = self.reign.book.get(launch)?;
-        let awaited = known.attempt == attempt
-            && matches!(known.stage, Stage::Creating { asked: current, .. } if current == asked);
-        match answer {
-            answer if awaited => Some(Fact::CreateAnswered(answer)),
-            CreateAnswer::Created(view) | CreateAnswer::Adopted(view) => Some(Fact::PodSeen(view)),
-            CreateAnswer::NameTaken { .. }
-            | CreateAnswer::QuotaFull { .. }
-            | CreateAnswer::TooManyRequests { .. }
-            | CreateAnswer::Refused { .. }
-            | CreateAnswer::Unknown { .. } => None,
-        }
-    }
-
-    /// What it says of the API server and of the namespace.
-    fn create_counted(&mut self, launch: &LaunchId, answer: &CreateAnswer, took_ms: u64, now: Millis) {
-        let retry_ms = self.settings.retry_ms;
-        match answer {
-            CreateAnswer::Created(_) => {
-                self.counters.created += 1;
-                self.reign.pacing.succeeded(took_ms);
-            }
-            CreateAnswer::Adopted(_) => self.counters.adopted += 1,
-            CreateAnswer::TooManyRequests { retry_after_ms } => {
-                self.counters.note_error("kubernetes", "429: the API server asks for fewer requests");
-                self.reign.pacing.overloaded(*retry_after_ms, now, retry_ms);
-            }
-            CreateAnswer::Unknown { error } => {
-                self.counters.note_error("kubernetes", error);
-                self.reign.pacing.overloaded(None, now, retry_ms);
-            }
-            CreateAnswer::QuotaFull { message } => {
-                self.counters.note_error("quota", message);
-                if let Some(known) = self.reign.book.get(launch) {
-                    let until = now.plus(self.settings.quota_hold_ms);
-                    self.reign.pacing.hold(&known.pod.namespace, until);
-                }
-            }
-            CreateAnswer::NameTaken { why } => self.counters.note_error("kubernetes", why),
-            CreateAnswer::Refused { message, .. } => self.counters.note_error("pod", message),
         }
     }
 

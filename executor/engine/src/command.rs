@@ -49,8 +49,8 @@ pub enum Ask {
         /// Ours.
         epoch: Epoch,
     },
-    /// After a failover that may have lost commits: insert launches for pods that no launch is of, and note that it was
-    /// done [`Answer::Loaded`], as if loaded anew.
+    /// After a failover that may have lost commits: insert launches for pods that no launch is of, bring those up to
+    /// their pods that are behind, note that it was done, and read all as `Load` does [`Answer::Recovered`].
     Recover {
         /// Ours.
         epoch: Epoch,
@@ -164,6 +164,8 @@ pub enum Answer {
     Term(TermAnswer),
     /// None: fenced.
     Loaded(Result<Option<Vec<LaunchRow>>, String>),
+    /// How many launches were made or brought up, and all; None: fenced.
+    Recovered(Result<Option<(u64, Vec<LaunchRow>)>, String>),
     /// Of both passes.
     Intake(Result<Vec<QueuedTask>, String>),
     /// None: fenced.

@@ -52,6 +52,9 @@ impl Engine {
         let seen = self.reign.landing.seen;
         let Some(unseen) = self.reign.landing.look(now, step_ms(&self.policy)) else { return };
         let waits = |by: Option<Millis>| by.is_some_and(|by| by > seen);
+        if let Some(recovery) = self.reign.recovery.as_mut().filter(|recovery| recovery.next > seen) {
+            recovery.next = recovery.next.plus(unseen);
+        }
         let waiting = self.reign.book.iter().filter(|launch| waits(launch.lands_by));
         for id in waiting.map(|launch| launch.id.clone()).collect::<Vec<_>>() {
             if let Some(launch) = self.reign.book.get_mut(&id) {

@@ -4,12 +4,13 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `landing` what may still be on its way, `recovery` what a database has lost, `outbox` what leaves in which
-//! batch; `answers` and `send` are the two halves of a turn of the loop.
+//! once, `creates` what became of one, `landing` what may still be on its way, `recovery` what a database has lost,
+//! `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;
 mod command;
+mod creates;
 mod intake;
 mod landing;
 mod outbox;
@@ -67,7 +68,7 @@ struct Reign {
     intake: Intake,
     pacing: Pacing,
     landing: Landing,
-    /// Some: nothing is taken in and nothing is created yet.
+    /// Some: in the place of the load.
     recovery: Option<Recovery>,
     claims: Batch<Claim>,
     saves: Batch<LaunchChange>,

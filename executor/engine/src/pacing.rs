@@ -31,9 +31,21 @@ pub(crate) struct Pacing {
     pause_until: Millis,
     /// One 429 is answered once, not once for each create that was in flight with it.
     backed_off: Millis,
-    /// Namespaces without quota.
+    /// Namespaces without quota, or not ready, until when they are left alone.
     holds: BTreeMap<String, Millis>,
+    /// Namespaces that are not ready.
+    unready: BTreeMap<String, Unready>,
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Unready {
+    since: Millis,
+    /// When that was last said.
+    said: Millis,
+}
+
+/// A namespace of which nothing was heard for so long, in milliseconds, is unready anew.
+const UNREADY_FORGOTTEN: u64 = 60_000;
 
 impl Pacing {
     pub(crate) fn new(max: u32) -> Self {
@@ -44,6 +56,7 @@ impl Pacing {
             pause_until: Millis(0),
             backed_off: Millis(0),
             holds: BTreeMap::new(),
+            unready: BTreeMap::new(),
         }
     }
 
@@ -83,6 +96,18 @@ impl Pacing {
         self.holds.insert(namespace.to_owned(), until);
     }
 
+    /// Said again: for how long it is so, in milliseconds.
+    pub(crate) fn unready_for(&mut self, namespace: &str, now: Millis) -> u64 {
+        let known = self.unready.get(namespace).filter(|known| now.since(known.said) < UNREADY_FORGOTTEN);
+        let since = known.map_or(now, |known| known.since);
+        self.unready.insert(namespace.to_owned(), Unready { since, said: now });
+        now.since(since)
+    }
+
+    pub(crate) fn namespace_is_ready(&mut self, namespace: &str) {
+        self.unready.remove(namespace);
+    }
+
     pub(crate) fn held(&self, namespace: &str, now: Millis) -> bool {
         self.holds.get(namespace).is_some_and(|until| now < *until)
     }
@@ -92,7 +117,7 @@ impl Pacing {
         self.holds.values().copied().chain([self.pause_until]).filter(|until| *until > now).min()
     }
 
-    /// Namespaces that wait for quota.
+    /// Namespaces that wait for quota, or until they are ready.
     pub(crate) fn held_namespaces(&self, now: Millis) -> Vec<String> {
         self.holds.iter().filter(|(_, until)| **until > now).map(|(namespace, _)| namespace.clone()).collect()
     }
@@ -135,5 +160,16 @@ mod tests {
                 && !pacing.held("etl", Millis(50))
                 && !pacing.held("ml", Millis(0))
         );
+    }
+
+    #[test]
+    fn a_namespace_is_unready_since_it_was_first_said_until_a_create_is_taken_or_nothing_is_heard() {
+        let mut pacing = Pacing::new(32);
+        assert_eq!(pacing.unready_for("etl", Millis(1_000)), 0);
+        assert_eq!(pacing.unready_for("etl", Millis(60_999)), 59_999);
+        assert_eq!(pacing.unready_for("ml", Millis(61_000)), 0, "each for itself");
+        pacing.namespace_is_ready("etl");
+        assert_eq!(pacing.unready_for("etl", Millis(62_000)), 0);
+        assert_eq!(pacing.unready_for("etl", Millis(62_000 + UNREADY_FORGOTTEN)), 0, "long ago");
     }
 }

@@ -33,7 +33,7 @@ pub struct Counters {
     pub recovered: u64,
     /// Terms gained.
     pub terms: u64,
-    /// Errors by source: `database`, `kubernetes`, `quota`, `pod`, `intake`, `watch`.
+    /// Errors by source: `database`, `kubernetes`, `quota`, `namespace`, `pod`, `intake`, `watch`, `recovery`.
     pub errors: BTreeMap<&'static str, u64>,
     /// The last error of each source.
     pub last_errors: BTreeMap<&'static str, String>,
@@ -78,7 +78,7 @@ pub struct Report {
     pub creates_in_flight: u64,
     /// See above.
     pub window: u32,
-    /// Namespaces held for quota.
+    /// Namespaces held for quota, or because they are not ready.
     pub held_namespaces: Vec<String>,
     /// Waiting in the outbox, by kind.
     pub outbox: BTreeMap<&'static str, u64>,

@@ -15,8 +15,8 @@ impl Engine {
         self.send_term(now);
         let Some(epoch) = self.term.writing(now) else { return };
         if !self.reign.loaded {
-            if self.reign.count_open(|open| matches!(open, Open::Load)) == 0 && self.stopping.is_none() {
-                self.command(Ask::Load { epoch }, Open::Load);
+            if self.stopping.is_none() {
+                self.send_load(epoch, now);
             }
             return;
         }
@@ -26,13 +26,9 @@ impl Engine {
         self.send_gets(now);
         if self.stopping.is_none() {
             self.send_withdrawn(now);
-            if self.reign.recovery.is_some() {
-                self.send_recovery(epoch, now);
-            } else {
-                self.send_intake(now);
-                self.send_claims(epoch, now);
-                self.send_creates(now);
-            }
+            self.send_intake(now);
+            self.send_claims(epoch, now);
+            self.send_creates(now);
             if now >= self.reign.next_purge {
                 self.reign.next_purge = now.plus(self.settings.purge_ms);
                 self.command(Ask::Purge { epoch }, Open::Other);
@@ -183,10 +179,15 @@ impl Engine {
             at.push(Some(since.plus(self.settings.drain_ms)).filter(|at| now < *at));
         }
         let reign = &self.reign;
+        if self.term.leads() {
+            at.push(reign.landing.wake_at(now, &self.policy));
+        }
+        if self.term.writing(now).is_some() && self.stopping.is_none() {
+            at.push(self.recovery_wake_at());
+        }
         if reign.loaded && self.term.leads() {
             at.extend([
                 reign.book.next_timer(),
-                reign.landing.wake_at(now, &self.policy),
                 reign.saves.wake_at(give_up),
                 reign.reads.wake_at(give_up),
                 reign.specs.wake_at(give_up),
@@ -195,11 +196,12 @@ impl Engine {
             ]);
             // Only what `send` would do then: to be woken for anything else would be to turn without a pause.
             if self.stopping.is_none() {
-                at.extend([Some(reign.next_purge), self.recovery_wake_at()]);
-                if reign.recovery.is_none() {
-                    at.extend([reign.claims.wake_at(give_up), reign.pacing.next_end(now)]);
-                }
-                if reign.recovery.is_none() && self.room(now) > 0 {
+                at.extend([
+                    Some(reign.next_purge),
+                    reign.claims.wake_at(give_up),
+                    reign.pacing.next_end(now),
+                ]);
+                if self.room(now) > 0 {
                     at.push(Some(reign.intake.wake_at(&self.settings)));
                 }
                 if reign.looks_for_withdrawn() {

@@ -31,8 +31,10 @@ pub struct Settings {
     pub deletes_max: u32,
     /// GETs in flight at most.
     pub gets_max: u32,
-    /// A namespace whose quota is full is left alone for so long.
-    pub quota_hold_ms: u64,
+    /// A namespace whose quota is full, or that is not ready, is left alone for so long.
+    pub namespace_hold_ms: u64,
+    /// A namespace that is not ready (deleted, not there, without our Role) is waited for so long; then its tasks fail.
+    pub namespace_ready_ms: u64,
     /// Writes and re-reads of launches leave at this distance at least, unless a batch is full. Claims, for which a task
     /// waits, have none.
     pub save_gap_ms: u64,
@@ -65,7 +67,8 @@ impl Default for Settings {
             creates_max: 32,
             deletes_max: 16,
             gets_max: 8,
-            quota_hold_ms: 2_000,
+            namespace_hold_ms: 2_000,
+            namespace_ready_ms: 30_000,
             save_gap_ms: 50,
             note_gap_ms: 1_000,
             retry_ms: 500,

@@ -119,6 +119,9 @@ impl World {
         if self.cluster.away_until > self.now {
             return Some(CreateAnswer::Unknown { error: "503".into() });
         }
+        if self.cluster.unready.get(&call.pod.namespace).is_some_and(|until| *until > self.now) {
+            return Some(CreateAnswer::NamespaceNotReady { message: "it is being terminated".into() });
+        }
         if self.db.tasks[call.task].bad_pod {
             return Some(CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() });
         }

@@ -87,6 +87,8 @@ pub(crate) struct Cluster {
     pub(crate) away_until: u64,
     /// Namespaces whose ResourceQuota lets nothing in.
     pub(crate) full: BTreeSet<String>,
+    /// Namespaces that take no pod, until then.
+    pub(crate) unready: BTreeMap<String, u64>,
 }
 
 /// What a delete did.

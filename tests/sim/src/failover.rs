@@ -68,14 +68,25 @@ impl World {
         }
     }
 
-    /// A list of all pods, and rows for those that have none. Returns all open ones.
-    pub(crate) fn recover(&mut self, epoch: Epoch) -> Vec<LaunchRow> {
+    /// A list of all pods, and rows for those that have none. Returns how many, and all open ones.
+    pub(crate) fn recover(&mut self, epoch: Epoch) -> (u64, Vec<LaunchRow>) {
+        let mut made = 0;
         let pods = self.cluster.names.values().map(|number| &self.cluster.pods[*number]);
         let mut pods: Vec<_> = pods.map(|pod| (pod.task, pod.view.clone())).collect();
         pods.sort_by_key(|(_, view)| std::cmp::Reverse(view.attempt));
         for (task, view) in pods {
             let Some(queueing) = self.queueings.get(&view.launch) else { continue };
-            if self.db.launches.contains_key(&view.launch) || self.plant == Some(Plant::NoRecovery) {
+            if self.plant == Some(Plant::NoRecovery) {
+                continue;
+            }
+            if let Some(stored) = self.db.launches.get_mut(&view.launch) {
+                let row = &mut stored.row;
+                if row.attempt < view.attempt && row.outcome.is_none() {
+                    (row.attempt, row.stage) = (view.attempt, StoredStage::Created);
+                    (row.pod, row.uid) = (view.pod.clone(), Some(view.uid));
+                    made += 1;
+                    self.say(Some(task), || format!("launch {} is brought up to its pod", view.launch));
+                }
                 continue;
             }
             let row = LaunchRow {
@@ -91,11 +102,12 @@ impl World {
             };
             let stored = Stored { row, task, withdrawn: false, delivered: false, callback_sent: false };
             self.db.launches.insert(view.launch.clone(), stored);
+            made += 1;
             self.say(Some(task), || format!("launch {} is made again from its pod", view.launch));
         }
         if self.db.term.epoch == epoch.0 {
             self.db.term.timeline = self.db.timeline;
         }
-        self.db.open_launches()
+        (made, self.db.open_launches())
     }
 }

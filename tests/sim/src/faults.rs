@@ -64,6 +64,8 @@ faults! {
     api_away: 60,
     /// The namespace's quota holds so few pods; 0: no quota.
     quota: 4,
+    /// A namespace is deleted and made anew, or lacks our Role, for a while (per mischief turn).
+    namespace_unready: 40,
     /// An answer reaches the engine a second time.
     answer_twice: 150,
     /// An answer reaches the engine when it has long been given up.

@@ -37,6 +37,9 @@ impl World {
             self.cluster.away_until = self.now + self.rng.between(200, 15_000);
             self.say(None, || "the API server is away".into());
         }
+        if self.rng.chance(self.faults.namespace_unready) {
+            self.unready_namespace();
+        }
         if self.rng.chance(self.faults.pause) {
             self.daemons[daemon].paused_until = self.now + self.rng.between(200, 15_000);
             self.say(None, || format!("daemon {daemon} stands still"));
@@ -59,6 +62,15 @@ impl World {
             let number = self.rng.index(self.schedulers.len());
             self.scheduler_dies(number);
         }
+    }
+
+    /// For less than the engine's patience, or for more.
+    fn unready_namespace(&mut self) {
+        let no = self.rng.index(self.db.tasks.len());
+        let namespace = self.db.tasks[no].namespace.clone();
+        let until = self.now + self.rng.delay(200, 15_000, 60_000);
+        self.say(None, || format!("namespace {namespace} takes no pod"));
+        self.cluster.unready.insert(namespace, until);
     }
 
     /// The new version starts beside the old one, which is told to stop before, at that moment or later.
@@ -165,6 +177,7 @@ impl World {
         self.faults = Faults::default();
         self.db.away_until = self.now;
         self.cluster.away_until = self.now;
+        self.cluster.unready.clear();
         for node in 0..self.cluster.nodes.len() {
             self.node_back(node);
         }

@@ -100,17 +100,17 @@ impl World {
             Ask::RenewTerm { epoch, lease_ms } => Answer::Term(self.db.renew(holder, *epoch, *lease_ms, now)),
             Ask::ReleaseTerm { epoch } => Answer::Term(self.db.release(holder, *epoch, now)),
             Ask::Load { epoch } => {
-                let rows = self.in_term(*epoch, snapshot).then(|| self.db.open_launches());
+                let rows = self.in_term(holder, *epoch, snapshot).then(|| self.db.open_launches());
                 Answer::Loaded(Ok(rows))
             }
             Ask::Recover { .. } if self.cluster.away_until > now => failed(ask),
             Ask::Recover { epoch } => {
-                let rows = self.in_term(*epoch, snapshot).then(|| self.recover(*epoch));
-                Answer::Loaded(Ok(rows))
+                let rows = self.in_term(holder, *epoch, snapshot).then(|| self.recover(*epoch));
+                Answer::Recovered(Ok(rows))
             }
             Ask::Intake { pass, limit } => Answer::Intake(Ok(self.db.intake(*pass, *limit))),
             Ask::Claim { epoch, claims } => {
-                let answers = self.in_term(*epoch, snapshot).then(|| {
+                let answers = self.in_term(holder, *epoch, snapshot).then(|| {
                     let each = claims.iter().zip(&snapshot.queued);
                     each.map(|(claim, queued)| self.db.claim(claim, *queued)).collect()
                 });
@@ -128,7 +128,7 @@ impl World {
             }
             Ask::FindWithdrawn { limit } => Answer::Tasks(Ok(self.db.withdrawn(*limit, now))),
             Ask::FindLaunches(of) => Answer::Launches(Ok(self.find_launches(of))),
-            Ask::Save { epoch, updates } => Answer::Saved(self.save(*epoch, updates, snapshot)),
+            Ask::Save { epoch, updates } => Answer::Saved(self.save(holder, *epoch, updates, snapshot)),
             Ask::NotePods(of) => {
                 self.note_pods(of);
                 Answer::Done
@@ -170,12 +170,13 @@ impl World {
     }
 
     /// What fences: the row of the term locked until the commit, so that what was seen still holds.
-    fn in_term(&mut self, epoch: Epoch, snapshot: &Snapshot) -> bool {
+    fn in_term(&mut self, holder: &str, epoch: Epoch, snapshot: &Snapshot) -> bool {
         let current = self.db.term.epoch;
         let passes = match self.plant {
             Some(Plant::NoFencing) => true,
             Some(Plant::FenceBySnapshot) => snapshot.in_term,
-            _ => epoch.0 == current,
+            // On the timeline on which the term began: what it knows may be lost on another.
+            _ => epoch.0 == current && self.db.is_timeline_of(holder, epoch),
         };
         if passes {
             self.check.committed(self.now, epoch.0, current);
@@ -183,8 +184,14 @@ impl World {
         passes
     }
 
-    fn save(&mut self, epoch: Epoch, updates: &[LaunchUpdate], snapshot: &Snapshot) -> SaveAnswer {
-        if !self.in_term(epoch, snapshot) {
+    fn save(
+        &mut self,
+        holder: &str,
+        epoch: Epoch,
+        updates: &[LaunchUpdate],
+        snapshot: &Snapshot,
+    ) -> SaveAnswer {
+        if !self.in_term(holder, epoch, snapshot) {
             return SaveAnswer::Fenced;
         }
         let unguarded = self.plant == Some(Plant::OutcomeReplaced);
@@ -245,7 +252,8 @@ pub(crate) fn failed(ask: &Ask) -> Answer {
         Ask::AcquireTerm { .. } | Ask::RenewTerm { .. } | Ask::ReleaseTerm { .. } => {
             Answer::Term(TermAnswer::Failed { error: error() })
         }
-        Ask::Load { .. } | Ask::Recover { .. } => Answer::Loaded(Err(error())),
+        Ask::Load { .. } => Answer::Loaded(Err(error())),
+        Ask::Recover { .. } => Answer::Recovered(Err(error())),
         Ask::Intake { .. } => Answer::Intake(Err(error())),
         Ask::Claim { .. } => Answer::Claimed(Err(error())),
         Ask::ReadTasks(_) | Ask::FindWithdrawn { .. } => Answer::Tasks(Err(error())),

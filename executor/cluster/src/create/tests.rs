@@ -35,6 +35,13 @@ fn refusal(verdict: CreateVerdict) -> String {
     }
 }
 
+fn not_ready(verdict: CreateVerdict) -> String {
+    match verdict {
+        CreateVerdict::Answer(CreateAnswer::NamespaceNotReady { message }) => message,
+        other => panic!("not what passes: {other:?}"),
+    }
+}
+
 fn is_quota(verdict: &CreateVerdict) -> bool {
     matches!(verdict, CreateVerdict::Answer(CreateAnswer::QuotaFull { .. }))
 }
@@ -76,7 +83,7 @@ fn a_403_by_quota_waits_and_by_a_missing_limit_does_not() {
 }
 
 #[test]
-fn other_403_name_what_refuses_and_what_to_do() {
+fn a_403_of_the_whole_namespace_may_pass() {
     let rbac = said(
         403,
         "Forbidden",
@@ -84,17 +91,11 @@ fn other_403_name_what_refuses_and_what_to_do() {
          group \"\" in the namespace \"etl\"",
         json!({ "kind": "pods" }),
     );
-    let rbac = refusal(rbac);
+    let rbac = not_ready(rbac);
     assert!(
         rbac.contains("system:serviceaccount:airflow:windlass") && rbac.contains("deploy/rbac"),
         "{rbac}"
     );
-    let account = refusal(forbidden_with(
-        "error looking up service account etl/ghost: serviceaccount \"ghost\" not found",
-    ));
-    assert!(account.contains("etl/ghost") && account.contains("create the service account"), "{account}");
-    let policy = refusal(forbidden_with("violates PodSecurity \"restricted:latest\": runAsNonRoot != true"));
-    assert!(policy.contains("PodSecurity") && policy.contains("admission refuses"), "{policy}");
     let ending = said(
         403,
         "Forbidden",
@@ -102,21 +103,35 @@ fn other_403_name_what_refuses_and_what_to_do() {
         json!({ "name": "a", "kind": "pods", "causes": [{ "reason": "NamespaceTerminating",
             "message": "namespace etl is being terminated", "field": "metadata.namespace" }] }),
     );
-    assert!(refusal(ending).contains("being deleted"));
+    assert!(not_ready(ending).contains("being deleted"));
+    let young = not_ready(forbidden_with(
+        "error looking up service account etl/default: serviceaccount \"default\" not found",
+    ));
+    assert!(young.contains("etl/default") && young.contains("controller manager"), "{young}");
+}
+
+#[test]
+fn other_403_name_what_refuses_and_what_to_do() {
+    let account = refusal(forbidden_with(
+        "error looking up service account etl/ghost: serviceaccount \"ghost\" not found",
+    ));
+    assert!(account.contains("etl/ghost") && account.contains("create the service account"), "{account}");
+    let policy = refusal(forbidden_with("violates PodSecurity \"restricted:latest\": runAsNonRoot != true"));
+    assert!(policy.contains("PodSecurity") && policy.contains("admission refuses"), "{policy}");
     let lagging =
         "Failed to get Matching SGP for Pods, rejecting event, error ServiceAccount \"x\" not found";
     assert!(is_unknown(&forbidden_with(lagging)), "the webhook's cache will know the account in a moment");
 }
 
 #[test]
-fn a_missing_namespace_is_refused_and_a_missing_path_is_not() {
+fn a_missing_namespace_may_come_and_a_missing_path_says_nothing() {
     let gone = said(
         404,
         "NotFound",
         "namespaces \"nope\" not found",
         json!({ "name": "nope", "kind": "namespaces" }),
     );
-    let message = refusal(gone);
+    let message = not_ready(gone);
     assert_eq!(message, format!("namespaces \"nope\" not found ({REMEDY_NAMESPACE})"));
     assert!(is_unknown(&answered(404, None, b"404 page not found\n")));
 }

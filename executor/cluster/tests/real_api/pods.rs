@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
-use windlass_cluster::{Cluster, ClusterConfig, NoObserver, Source};
+use windlass_cluster::{Cluster, ClusterConfig, Level, Namespaces, NoObserver, Source, blocked, told};
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, PodRef, PodUid};
 use windlass_core::outcome::Reason;
@@ -70,7 +70,8 @@ async fn refusals(cluster: &Cluster) {
         CreateAnswer::Refused { reason: Reason::PodRejected, message } => message,
         other => panic!("not refused: {other:?}"),
     };
-    let message = refused(pod("nowhere", "a", &mine)).await;
+    let nowhere = cluster.create(&pod("nowhere", "a", &mine), &mine, FIRST, LIMIT).await;
+    let CreateAnswer::NamespaceNotReady { message } = nowhere else { panic!("{nowhere:?}") };
     assert!(message.starts_with("namespaces \"nowhere\" not found (create the namespace"), "{message}");
     let mut imageless = pod("etl", "a", &mine);
     imageless["spec"]["containers"][0]["image"] = json!("");
@@ -120,6 +121,19 @@ async fn a_full_quota_holds_and_a_raised_one_lets_go(plane: &ControlPlane, clust
         number += 1;
     };
     assert!(message.contains("quota"), "{message}");
+    // A daemon that starts now leads, and says what its tasks wait for.
+    let findings = cluster.preflight(&Namespaces::Only(vec!["small".into()])).await;
+    assert_eq!(blocked(&findings), None);
+    let warnings: Vec<_> = findings.iter().filter(|finding| finding.level == Level::Warning).collect();
+    let told = told(&warnings);
+    assert!(
+        told.starts_with("namespace small: its quota is full: ") && told.contains("exceeded quota"),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("(hint: its tasks wait until there is room; raise the quota if it stays so)"),
+        "{told}"
+    );
 }
 
 async fn a_namespace_that_ends(plane: &ControlPlane, cluster: &Cluster) {
@@ -130,7 +144,7 @@ async fn a_namespace_that_ends(plane: &ControlPlane, cluster: &Cluster) {
     plane.client().request_text(delete).await.unwrap();
     let mine = launch(5);
     let answer = cluster.create(&pod("ending", "a", &mine), &mine, FIRST, LIMIT).await;
-    let CreateAnswer::Refused { message, .. } = answer else { panic!("{answer:?}") };
+    let CreateAnswer::NamespaceNotReady { message } = answer else { panic!("{answer:?}") };
     assert!(message.contains("the namespace is being deleted"), "{message}");
 }
 

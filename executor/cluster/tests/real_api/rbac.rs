@@ -145,7 +145,7 @@ async fn preflight_names_what_is_missing(cluster: &Cluster) {
     assert_eq!(subjects, expected);
     assert!(findings[0].remedy.contains("deploy/rbac"));
     let answer = cluster.create(&pod("other", "a", &launch(2)), &launch(2), FIRST, LIMIT).await;
-    let CreateAnswer::Refused { message, .. } = answer else { panic!("{answer:?}") };
+    let CreateAnswer::NamespaceNotReady { message } = answer else { panic!("{answer:?}") };
     assert!(
         message.contains("system:serviceaccount:airflow:windlass") && message.contains("deploy/rbac"),
         "{message}"
@@ -203,7 +203,8 @@ async fn refused_calls(
     let (at, probe) = (PodRef { namespace: "airflow".into(), name: "probe".into() }, launch(10));
     let mine = launch(100 + number);
     let made = cluster.create(&pod("airflow", &format!("c{number}"), &mine), &mine, FIRST, LIMIT).await;
-    if matches!(&made, CreateAnswer::Refused { message, .. } if message.contains("cannot create resource")) {
+    if matches!(&made, CreateAnswer::NamespaceNotReady { message } if message.contains("cannot create resource"))
+    {
         refused.push(("create", "pods"));
     }
     let deleted = cluster.delete(&at, &PodUid("another".into()), None, Some(0)).await;

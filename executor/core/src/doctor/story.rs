@@ -32,6 +32,8 @@ pub enum Trial {
     Admitted,
     /// It does not fit into the namespace's quota.
     Quota(String),
+    /// Its namespace is not ready: being deleted, not there, without our Role.
+    NotReady(String),
     /// It is refused, or cannot be rendered.
     Refused(String),
     /// No answer, or one that says nothing.
@@ -64,6 +66,8 @@ pub enum Waits {
     Namespace,
     /// Its namespace has no quota left.
     Quota,
+    /// Its namespace is being deleted, is not there, or lacks our Role.
+    NamespaceNotReady,
     /// The API server or the template refuses the pod.
     Refused,
     /// Its turn to be created has not come.

@@ -182,6 +182,11 @@ fn not_created(story: &Story, launch: &LaunchFacts, bound: String) -> Why {
             format!("namespace {} has no quota left: {said}", launch.row.pod.namespace),
             format!("it is tried again every 2 s while the namespace is held; {bound}"),
         ),
+        Some(Trial::NotReady(said)) => Why::new(
+            Waits::NamespaceNotReady,
+            format!("namespace {} is not ready: {said}", launch.row.pod.namespace),
+            "it is tried again every 2 s while the namespace is held; after 30 s of that the task fails with that reason",
+        ),
         Some(Trial::Refused(said)) => Why::new(
             Waits::Refused,
             format!("its pod would be refused: {said}"),
@@ -193,7 +198,7 @@ fn not_created(story: &Story, launch: &LaunchFacts, bound: String) -> Why {
             let said = match &story.trial {
                 Some(Trial::Admitted) => "; a dry run of its create is admitted".to_owned(),
                 Some(Trial::Unknown(said)) => format!("; a dry run of its create was not answered: {said}"),
-                Some(Trial::Quota(_) | Trial::Refused(_)) | None => String::new(),
+                Some(Trial::Quota(_) | Trial::NotReady(_) | Trial::Refused(_)) | None => String::new(),
             };
             let what = format!("claimed {waited} ago; {ahead} created before it in its namespace{said}");
             Why::new(

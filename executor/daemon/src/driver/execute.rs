@@ -73,15 +73,8 @@ impl Edges {
                 term(store.renew_term(&self.holder, epoch, lease_ms), lease_ms).await
             }
             Ask::ReleaseTerm { epoch } => term(store.release_term(&self.holder, epoch), CALL_MS).await,
-            Ask::Load { epoch } => {
-                Answer::Loaded(match timeout(Duration::from_millis(PASS_MS), store.load(epoch)).await {
-                    Ok(Ok(rows)) => Ok(Some(rows)),
-                    Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
-                    Ok(Err(error)) => Err(error.chain()),
-                    Err(_) => Err(late(PASS_MS)),
-                })
-            }
-            Ask::Recover { epoch } => Answer::Loaded(self.recover(epoch).await),
+            Ask::Load { epoch } => Answer::Loaded(in_term(store.load(epoch)).await),
+            Ask::Recover { epoch } => Answer::Recovered(self.recover(epoch).await),
             Ask::Intake { pass, limit } => {
                 let specs = within(PASS_MS, store.intake(pass, limit)).await;
                 Answer::Intake(specs.map(|specs| specs.into_iter().map(|spec| self.queued(spec)).collect()))
@@ -138,7 +131,7 @@ impl Edges {
     }
 
     /// A list that is not whole would leave lost launches out, and the next look at them could be too late.
-    async fn recover(&self, epoch: Epoch) -> Result<Option<Vec<LaunchRow>>, String> {
+    async fn recover(&self, epoch: Epoch) -> Result<Option<(u64, Vec<LaunchRow>)>, String> {
         let of = Selection::Installation(&self.installation);
         let listing = self.cluster.list(&self.namespaces, &of, usize::MAX);
         let Ok(listing) = timeout(Duration::from_millis(PASS_MS), listing).await else {
@@ -154,19 +147,15 @@ impl Edges {
         for pod in others {
             tracing::warn!("pod {}: its annotations are not of its launch {}", pod.pod, pod.launch);
         }
-        match timeout(Duration::from_millis(PASS_MS), self.store.recover(epoch, &ours)).await {
-            Ok(Ok((made, rows))) => {
-                tracing::warn!(
-                    "the database failed over and may have lost its last commits: of {} pods {made} had no launch any \
-                     more, and have one again",
-                    ours.len(),
-                );
-                Ok(Some(rows))
-            }
-            Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
-            Ok(Err(error)) => Err(error.chain()),
-            Err(_) => Err(late(PASS_MS)),
+        let recovered = in_term(self.store.recover(epoch, &ours)).await;
+        if let Ok(Some((made, _))) = &recovered {
+            tracing::warn!(
+                "the database failed over and may have lost its last commits: of {} pods {made} had no launch any more, \
+                 or one of an earlier attempt, and have theirs again",
+                ours.len(),
+            );
         }
+        recovered
     }
 
     fn queued(&self, spec: TaskSpec) -> QueuedTask {
@@ -207,6 +196,7 @@ impl Edges {
             CreateAnswer::Adopted(_)
             | CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
+            | CreateAnswer::NamespaceNotReady { .. }
             | CreateAnswer::TooManyRequests { .. }
             | CreateAnswer::Unknown { .. } => {}
         }
@@ -242,6 +232,16 @@ async fn within<T>(limit_ms: u64, call: impl Future<Output = Result<T, BridgeErr
     }
 }
 
+/// Of a pass over all launches of this term; None: the term is over.
+async fn in_term<T>(call: impl Future<Output = Result<T, BridgeError>>) -> Result<Option<T>, String> {
+    match timeout(Duration::from_millis(PASS_MS), call).await {
+        Ok(Ok(found)) => Ok(Some(found)),
+        Ok(Err(BridgeError::Fenced { .. })) => Ok(None),
+        Ok(Err(error)) => Err(error.chain()),
+        Err(_) => Err(late(PASS_MS)),
+    }
+}
+
 fn late(limit_ms: u64) -> String {
     format!("no answer within {limit_ms} ms")
 }
@@ -259,6 +259,7 @@ fn failed(answer: &Answer) -> bool {
         answer,
         Answer::Term(TermAnswer::Failed { .. })
             | Answer::Loaded(Err(_))
+            | Answer::Recovered(Err(_))
             | Answer::Intake(Err(_))
             | Answer::Claimed(Err(_))
             | Answer::Tasks(Err(_))

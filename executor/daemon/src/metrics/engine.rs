@@ -23,7 +23,8 @@ const STAGES: [&str; 12] = [
     "closing",
     "closed",
 ];
-const ERROR_SOURCES: [&str; 6] = ["database", "kubernetes", "quota", "pod", "intake", "watch"];
+const ERROR_SOURCES: [&str; 8] =
+    ["database", "kubernetes", "quota", "namespace", "pod", "intake", "watch", "recovery"];
 const OUTBOX: [&str; 5] = ["claims", "saves", "reads", "gets", "deletes"];
 
 pub(super) struct EngineMetrics {
@@ -65,8 +66,10 @@ impl EngineMetrics {
             creates_in_flight: page.gauge("windlass_creates_in_flight", "Pod creations in flight.")?,
             create_window: page
                 .gauge("windlass_create_window", "Pod creations that may be in flight now.")?,
-            namespaces_held: page
-                .gauge("windlass_namespaces_held", "Namespaces held back for their quota.")?,
+            namespaces_held: page.gauge(
+                "windlass_namespaces_held",
+                "Namespaces held back: their quota is full, or they are not ready.",
+            )?,
             outbox: page.gauges(
                 "windlass_outbox_depth",
                 "Work waiting for its batch, by kind.",

@@ -200,6 +200,39 @@ fn a_namespace_without_quota_is_held_and_the_others_go_on() {
 }
 
 #[test]
+fn a_namespace_that_is_not_ready_is_waited_for_and_then_its_tasks_fail_at_once() {
+    let mut world = World::leading();
+    let tried = |world: &mut World, name: &str, at: i64| {
+        world.hand_over(vec![task(name, "etl", 9, at)]);
+        world.claim_all();
+        let created = world.created().contains(&name.to_owned());
+        if created {
+            let message = "it is being terminated".into();
+            world.answer("create", Answer::Created(CreateAnswer::NamespaceNotReady { message }));
+        }
+        created
+    };
+    let failed = |world: &World| world.engine.report(world.now).stages.get("settling").copied().unwrap_or(0);
+    assert!(tried(&mut world, "first", 1));
+    assert_eq!(world.engine.report(world.now).held_namespaces, ["etl"]);
+    assert!(!tried(&mut world, "second", 2), "it is held back");
+    let Settings { namespace_hold_ms, namespace_ready_ms, .. } = Settings::default();
+    renewed(&mut world, namespace_ready_ms - 100);
+    assert!(tried(&mut world, "third", 3));
+    assert_eq!(failed(&world), 0, "it may still become ready");
+    renewed(&mut world, namespace_hold_ms);
+    assert!(tried(&mut world, "fourth", 4));
+    assert_eq!(failed(&world), 1);
+    let why = &world.engine.launches().find_map(|l| match &l.stage {
+        Stage::Settling { outcome, .. } => Some(outcome.message.clone()),
+        _ => None,
+    });
+    assert_eq!(why.as_deref(), Some("it is being terminated, as it has for 30 s"));
+    assert!(tried(&mut world, "fifth", 5), "no longer held");
+    assert_eq!(failed(&world), 2);
+}
+
+#[test]
 fn a_late_answer_of_an_earlier_batch_does_not_stand_for_the_one_in_flight() {
     let mut world = World::leading();
     let settings = Settings::default();

@@ -57,6 +57,7 @@ fn a_queued_task_says_what_it_waits_for() {
         (Trial::Admitted, Waits::Turn),
         (Trial::Unknown("429".into()), Waits::Turn),
         (Trial::Quota("exceeded quota: pods".into()), Waits::Quota),
+        (Trial::NotReady("it is being terminated".into()), Waits::NamespaceNotReady),
         (Trial::Refused("no image".into()), Waits::Refused),
     ] {
         turn.trial = Some(trial);

@@ -183,16 +183,11 @@ impl Database {
         last.is_some_and(|(_, timeline)| *timeline != self.timeline)
     }
 
-    /// The holder's term began on the timeline that is written now.
-    pub(crate) fn is_timeline_of(&self, holder: &str, epoch: Epoch) -> bool {
-        self.begun_on.get(&(holder.to_owned(), epoch.0)) == Some(&self.timeline)
-    }
-
     pub(crate) fn renew(&mut self, holder: &str, epoch: Epoch, lease_ms: u64, now: u64) -> TermAnswer {
         if self.term.epoch != epoch.0 || self.term.holder.as_deref() != Some(holder) {
             return TermAnswer::HeldByOther { holder: self.term.holder.clone().unwrap_or_default() };
         }
-        if !self.is_timeline_of(holder, epoch) {
+        if self.began_before_failover(holder) {
             return TermAnswer::Released;
         }
         self.term.expires = now + lease_ms;

@@ -176,7 +176,7 @@ impl World {
             Some(Plant::NoFencing) => true,
             Some(Plant::FenceBySnapshot) => snapshot.in_term,
             // On the timeline on which the term began: what it knows may be lost on another.
-            _ => epoch.0 == current && self.db.is_timeline_of(holder, epoch),
+            _ => epoch.0 == current && !self.db.began_before_failover(holder),
         };
         if passes {
             self.check.committed(self.now, epoch.0, current);

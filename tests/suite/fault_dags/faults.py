@@ -20,7 +20,7 @@ SLOW = int(os.environ.get("FAULTS_SLOW", "5"))
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=100,
-    default_args={"retries": 50, "retry_delay": timedelta(seconds=1)},
+    default_args={"retries": 12, "retry_delay": timedelta(seconds=1)},
 )
 def faults():
     @task

@@ -77,8 +77,8 @@ pub fn render(
     if let Some(wanted) = wanted {
         pod = reconcile(class, pod, wanted);
     }
-    sign(&mut pod, settings, place.name, launch, attempt);
-    annotate(&mut pod, spec.queueing.queued_at);
+    let queued_at = spec.queueing.queued_at;
+    sign(&mut pod, settings, place.name, (launch, attempt, queued_at));
     Ok(Value::Object(pod))
 }
 
@@ -124,9 +124,15 @@ fn wanted_image(wanted: Option<&Object>) -> Option<&str> {
     wanted?.get("spec")?.get("containers")?.get(0)?.get("image")?.as_str().filter(|image| !image.is_empty())
 }
 
-/// Sets what the override must not: the name, by which a repeated create is known, and the labels that the watch
-/// selects and reads. A name that the override asked for is kept in an annotation.
-fn sign(pod: &mut Object, settings: &PodSettings, name: String, launch: &LaunchId, attempt: Attempt) {
+/// Sets what the override must not: the name, by which a repeated create is known, the labels that the watch selects and
+/// reads, and what a database that has lost the launch cannot tell. A name that the override asked for is kept in an
+/// annotation.
+fn sign(
+    pod: &mut Object,
+    settings: &PodSettings,
+    name: String,
+    (launch, attempt, queued_at): (&LaunchId, Attempt, UtcMicros),
+) {
     let mut metadata = take_object(pod, "metadata");
     let mut labels = take_object(&mut metadata, "labels");
     labels.insert(LABEL_LAUNCH.into(), launch.as_str().into());
@@ -136,20 +142,12 @@ fn sign(pod: &mut Object, settings: &PodSettings, name: String, launch: &LaunchI
         labels.insert(LABEL_EXECUTOR_DONE.into(), "True".into());
     }
     metadata.insert("labels".into(), Value::Object(labels));
-    let name = Value::String(name);
-    if let Some(wanted) = metadata.insert("name".into(), name.clone()).filter(|wanted| *wanted != name) {
-        let mut annotations = take_object(&mut metadata, "annotations");
-        annotations.insert(ANNOTATION_OVERRIDE_NAME.into(), wanted);
-        metadata.insert("annotations".into(), Value::Object(annotations));
-    }
-    pod.insert("metadata".into(), Value::Object(metadata));
-}
-
-/// What a database that has lost the launch cannot tell.
-fn annotate(pod: &mut Object, queued_at: UtcMicros) {
-    let mut metadata = take_object(pod, "metadata");
     let mut annotations = take_object(&mut metadata, "annotations");
     annotations.insert(ANNOTATION_QUEUED_AT.into(), queued_at.to_string().into());
+    let name = Value::String(name);
+    if let Some(wanted) = metadata.insert("name".into(), name.clone()).filter(|wanted| *wanted != name) {
+        annotations.insert(ANNOTATION_OVERRIDE_NAME.into(), wanted);
+    }
     metadata.insert("annotations".into(), Value::Object(annotations));
     pod.insert("metadata".into(), Value::Object(metadata));
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use windlass_core::cluster::CreateAnswer;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
-use windlass_core::outcome::Reason;
+use windlass_core::outcome::{Outcome, Reason};
 use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
 use windlass_core::store::{
     ClaimAnswer, IntakePass, LaunchRow, QueuedTask, SaveAnswer, StoredStage, TermAnswer,
@@ -154,6 +154,21 @@ fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
     })
 }
 
+/// As another term finds its launch, with the pod `u1` where it must have one.
+fn row(task: &QueuedTask, stage: StoredStage) -> LaunchRow {
+    LaunchRow {
+        launch: task.launch.clone(),
+        queueing: task.spec.queueing.clone(),
+        stage,
+        attempt: Attempt::FIRST,
+        pod: task.pod.clone(),
+        uid: (stage != StoredStage::Claimed).then(|| PodUid("u1".into())),
+        outcome: (stage == StoredStage::Closed).then(|| Outcome::success("done")),
+        scheduler_job_id: 1,
+        priority_weight: 1,
+    }
+}
+
 #[test]
 fn no_pod_is_created_before_its_claim_is_committed() {
     let mut world = World::leading();
@@ -265,18 +280,7 @@ fn a_claim_that_is_committed_after_its_queueing_was_given_up_is_taken_up() {
     assert_eq!(world.engine.launches().count(), 0);
     let view = TaskView { launch: late.launch.clone(), row: None, withdrawn: false };
     world.answer("withdrawn", Answer::Tasks(Ok(vec![view])));
-    let row = LaunchRow {
-        launch: late.launch.clone(),
-        queueing: late.spec.queueing.clone(),
-        stage: StoredStage::Claimed,
-        attempt: Attempt::FIRST,
-        pod: late.pod.clone(),
-        uid: None,
-        outcome: None,
-        scheduler_job_id: 1,
-        priority_weight: 1,
-    };
-    world.answer("find", Answer::Launches(Ok(vec![row])));
+    world.answer("find", Answer::Launches(Ok(vec![row(&late, StoredStage::Claimed)])));
     assert_eq!(world.engine.launches().count(), 1);
 }
 
@@ -289,18 +293,7 @@ fn a_pod_that_ended_after_its_launch_was_closed_is_removed_as_the_policy_says() 
         ContainerState::Terminated { exit_code: 0, reason: "Completed".into(), message: String::new() };
     let view = PodView { phase: PodPhase::Succeeded, worker: ended, ..*pod(&over, "u1") };
     world.input(Input::Pod(PodEvent::Seen(Box::new(view))));
-    let row = LaunchRow {
-        launch: over.launch.clone(),
-        queueing: over.spec.queueing.clone(),
-        stage: StoredStage::Closed,
-        attempt: Attempt::FIRST,
-        pod: over.pod.clone(),
-        uid: Some(PodUid("u1".into())),
-        outcome: Some(windlass_core::outcome::Outcome::success("done")),
-        scheduler_job_id: 1,
-        priority_weight: 1,
-    };
-    world.answer("find", Answer::Launches(Ok(vec![row])));
+    world.answer("find", Answer::Launches(Ok(vec![row(&over, StoredStage::Closed)])));
     assert_eq!(world.count("delete"), 1);
 }
 

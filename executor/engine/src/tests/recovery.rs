@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// As a new term finds the launch of a pod.
-fn row_of(task: &QueuedTask) -> LaunchRow {
-    LaunchRow {
-        launch: task.launch.clone(),
-        queueing: task.spec.queueing.clone(),
-        stage: StoredStage::Created,
-        attempt: Attempt::FIRST,
-        pod: task.pod.clone(),
-        uid: Some(PodUid("u1".into())),
-        outcome: None,
-        scheduler_job_id: 7,
-        priority_weight: 1,
-    }
-}
-
 #[test]
 fn a_term_after_a_loss_creates_nothing_before_pods_have_their_launches_again() {
     let mut world = World::new();
@@ -32,7 +17,7 @@ fn a_term_after_a_loss_creates_nothing_before_pods_have_their_launches_again() {
     world.answer("recover", Answer::Recovered(Err("no answer".into())));
     renewed(&mut world, settings.retry_ms);
     let (lost, next) = (task("a", "ns", 1, 1), task("a", "ns", 1, 2));
-    world.answer("recover", Answer::Recovered(Ok(Some((1, vec![row_of(&lost)])))));
+    world.answer("recover", Answer::Recovered(Ok(Some((1, vec![row(&lost, StoredStage::Created)])))));
     assert_eq!((world.count("watch"), world.engine.report(world.now).counters.recovered), (1, 1));
     // Its next queueing is barred by the pod that the database had forgotten.
     world.answer("full", Answer::Intake(Ok(vec![next])));

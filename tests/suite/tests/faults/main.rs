@@ -1,11 +1,12 @@
 //! Real faults on real parts: nothing is lost, nothing is doubled, nothing is stuck.
 //!
-//! PostgreSQL behind PgBouncer, etcd, kube-apiserver and its controllers, two schedulers of a real Airflow with the plugin,
-//! two daemons as they are shipped, and pods that are processes; all of them are killed, cut off, silenced, paused,
-//! throttled and filled up while DAG runs go through them (`plan.rs` has the list). Workers are light ones: a real `airflow tasks run` costs seconds of CPU, and 2,000 of
-//! them do not fit ten minutes on two cores; tests/suite/tests/airflow.rs has the real ones. Each body appends one line
-//! with the key of its queueing to a file. At the end the file, Airflow's rows and Windlass's launches must tell the
-//! same story, and nothing may be left (`verdict.rs`).
+//! PostgreSQL behind PgBouncer, etcd, kube-apiserver and its controllers, two schedulers of a real Airflow with the
+//! plugin, two daemons as they are shipped, and pods that are processes; all of them are killed, cut off, silenced,
+//! paused, throttled and filled up while DAG runs go through them (`plan.rs` has the list). Workers are light ones: a
+//! real `airflow tasks run` costs seconds of CPU, and 2,000 of them do not fit ten minutes on two cores;
+//! tests/suite/tests/airflow.rs has the real ones. Each body appends one line with the key of its queueing to a file. At
+//! the end the file, Airflow's rows and Windlass's launches must tell the same story, and nothing may be left
+//! (`verdict.rs`).
 //!
 //! Not here: a clock that steps. What the daemon decides by its own clock it reads from the kernel's time since boot
 //! (`executor/daemon/src/clock.rs`), which nobody can set, with a system call that no preloaded library catches; when a

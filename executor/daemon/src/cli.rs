@@ -278,6 +278,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             block_on(explain::explain(&config, &of))?
         }
         Command::Render { what: Render::Pod(of) } => {
+            if let Some(done) = render::of_input(&of) {
+                return done;
+            }
             let config = load()?;
             block_on(render::pod(&config, &of))?
         }

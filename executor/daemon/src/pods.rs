@@ -274,6 +274,25 @@ mod tests {
     }
 
     #[test]
+    fn a_config_map_that_is_swapped_by_its_link_is_taken_up() {
+        // As the kubelet does it: `template.yaml -> ..data/template.yaml`, `..data -> ..1`, and a rename over `..data`.
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, image) in [("..1", "one:1"), ("..2", "two:2")] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("template.yaml"), template(image)).unwrap();
+        }
+        symlink("..1", at("..data")).unwrap();
+        symlink("..data/template.yaml", at("template.yaml")).unwrap();
+        let renderer = Renderer::with(settings(), Some(at("template.yaml")), Box::new(|_, _| {}));
+        assert_eq!(image(&renderer, ExecutorConfig::default()), Ok("one:1".into()));
+        symlink("..2", at("..data_tmp")).unwrap();
+        fs::rename(at("..data_tmp"), at("..data")).unwrap();
+        assert_eq!(image(&renderer, ExecutorConfig::default()), Ok("two:2".into()));
+    }
+
+    #[test]
     fn a_template_that_never_was_good_fails_only_its_own_task() {
         let folder = tempfile::tempdir().unwrap();
         let (good, bad) = (folder.path().join("good.yaml"), folder.path().join("bad.yaml"));

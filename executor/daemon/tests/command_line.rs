@@ -34,19 +34,37 @@ fn golden_pods_come_out_of_the_command_line() {
     let mut files: Vec<_> =
         std::fs::read_dir(fixtures().join("pods")).unwrap().map(|file| file.unwrap().path()).collect();
     files.sort();
-    let mut done = 0;
+    assert!(files.len() >= 101, "only {} cases", files.len());
+    let mut by_flags = 0;
     for file in files {
         let case: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
-        // A template of the task's own would have to lie at its absolute path.
-        if case["expected"]["kind"] != "pod" || !case["task_pod_template_yaml"].is_null() {
+        let made = render_document(home.path(), &case);
+        assert_eq!(made["kind"], case["expected"]["kind"], "{}: {made}", file.display());
+        if made["kind"] != "pod" {
+            assert!(made["reason"].as_str().is_some_and(|reason| reason.len() > 20), "{made}");
             continue;
         }
-        let made = render_case(home.path(), &case);
-        let made = made.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        assert_eq!(made, case["expected"]["pod"], "{}", file.display());
-        done += 1;
+        assert_eq!(without_ours(made["pod"].clone()), case["expected"]["pod"], "{}", file.display());
+        // By flags, a template of the task's own would have to lie at its absolute path.
+        if case["task_pod_template_yaml"].is_null() {
+            let made = render_case(home.path(), &case);
+            let made = made.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            assert_eq!(made, case["expected"]["pod"], "{}", file.display());
+            by_flags += 1;
+        }
     }
-    assert!(done >= 80, "only {done} cases");
+    assert!(by_flags >= 80, "only {by_flags} cases by flags");
+}
+
+/// All of the case in one document, as a further case would be tried.
+fn render_document(home: &Path, case: &Value) -> Value {
+    let mut document = case.clone();
+    document["airflow_version"] = case["versions"]["airflow"].clone();
+    let path = home.join("case.json");
+    std::fs::write(&path, document.to_string()).unwrap();
+    let output = windlass(home, &[], &["render", "pod", "--output=json", "--input", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn render_case(home: &Path, case: &Value) -> Result<Value, String> {
@@ -187,6 +205,23 @@ fn the_doctor_goes_on_after_failures_and_says_what_it_could_not_see() {
     let states: Vec<_> = document["checks"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
     assert_eq!(states, ["error", "error", "skipped", "skipped", "error", "error", "skipped"]);
     assert!(!text(&output.stdout).contains("hunter2"));
+}
+
+#[test]
+fn the_doctor_warns_of_a_template_that_is_not_there() {
+    let home = tempfile::tempdir().unwrap();
+    let template = home.path().join("none.yaml").display().to_string();
+    let env = [
+        ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://u@127.0.0.1:1/af"),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.as_str()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY", "i"),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_TAG", "1"),
+    ];
+    let output = windlass(home.path(), &env, &["doctor", "--output", "json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found =
+        document["findings"].as_array().unwrap().iter().find(|f| f["code"] == "template-missing").unwrap();
+    assert_eq!((&found["object"], &found["severity"]), (&Value::from(template), &"warning".into()));
 }
 
 #[test]

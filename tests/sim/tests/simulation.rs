@@ -3,7 +3,7 @@
 use windlass_sim::{Cut, Plant, Play, catch, replay_command, run, search, shrink, story};
 
 /// Seeds of a plain `cargo test`; `cargo xtask test sim` plays thousands more with the binary.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 3_000;
 
 fn jobs() -> usize {
     std::thread::available_parallelism().map_or(1, Into::into)

@@ -57,6 +57,7 @@ pub enum Code {
     KubernetesAccess,
     KubernetesLimited,
     TemplateInvalid,
+    TemplateMissing,
     QueuedWithoutLaunch,
     QueuedByUnregistered,
     QueuedForOtherExecutor,

@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Warning};
 
 /// In the order of [`Code`].
-pub(super) static SETUP: [About; 23] = [
+pub(super) static SETUP: [About; 24] = [
     row(
         Code::Configuration,
         "configuration",
@@ -237,6 +237,16 @@ pub(super) static SETUP: [About; 23] = [
             "the pod template does not make a pod",
             "tasks that use it fail with the reason TemplateInvalid",
             "correct [kubernetes_executor] pod_template_file; `windlass render pod --from-flags` shows the pod",
+        ],
+    ),
+    row(
+        Code::TemplateMissing,
+        "template-missing",
+        Warning,
+        [
+            "the file that [kubernetes_executor] pod_template_file names is not there",
+            "pods are made without what it says, as Airflow makes them",
+            "mount it into the daemon's container as into the scheduler's, or leave the option out",
         ],
     ),
 ];

@@ -37,6 +37,9 @@ pub enum PodEnd {
         message: String,
         /// Of the worker's container, where it ended.
         exit_code: Option<i32>,
+        /// The kubelet's word for how its container failed (`Error`, `OOMKilled`, `StartError`): an init container's
+        /// before the worker's. Empty: none did, or there is no word.
+        container_reason: String,
     },
     /// The object is gone, and was not seen to end before.
     Gone,
@@ -102,7 +105,17 @@ fn failed(view: &PodView) -> PodEnd {
         _ => None,
     };
     let (reason, message) = of_pod(view).or_else(|| of_init(view)).unwrap_or_else(|| of_worker(view));
-    PodEnd::Failed { reason, message, exit_code }
+    PodEnd::Failed { reason, message, exit_code, container_reason: container_reason(view) }
+}
+
+/// As the Python executor looks for it: the first that ended with an exit code other than 0.
+fn container_reason(view: &PodView) -> String {
+    let init = view.failed_init.as_ref().map(|(_, state)| state);
+    let failed = |state: &ContainerState| match state {
+        ContainerState::Terminated { exit_code, reason, .. } if *exit_code != 0 => Some(reason.clone()),
+        _ => None,
+    };
+    init.into_iter().chain([&view.worker]).find_map(failed).unwrap_or_default()
 }
 
 /// `status.reason` (kubelet, PodGC) or condition DisruptionTarget (API).

@@ -27,6 +27,9 @@ pub struct Policy {
     pub delete_failed_pods: bool,
     /// `[kubernetes_executor] worker_pod_pending_fatal_container_state_reasons`.
     pub fatal_waiting: BTreeSet<String>,
+    /// `[kubernetes_executor] pod_launch_failure_excluded_container_reasons`: a pod whose container failed so, before
+    /// the task began, is not tried again.
+    pub final_reasons: BTreeSet<String>,
 }
 
 impl Policy {
@@ -69,6 +72,7 @@ impl Default for Policy {
             delete_pods: true,
             delete_failed_pods: false,
             fatal_waiting: fatal.into_iter().map(str::to_owned).collect(),
+            final_reasons: BTreeSet::from(["Error".to_owned()]),
         }
     }
 }

@@ -102,10 +102,12 @@ fn before_the_body(launch: &Launch, end: &PodEnd, policy: &Policy) -> Judgement 
         PodEnd::Unreachable => Judgement::Wait,
         PodEnd::Gone if again => Judgement::Relaunch(gone.into()),
         PodEnd::Gone => Judgement::Settle(Outcome::failure(Reason::PodDeleted, gone)),
-        PodEnd::Failed { reason, message, .. } if again && lost_by_no_fault(*reason) => {
+        PodEnd::Failed { reason, message, container_reason, .. }
+            if again && (lost_by_no_fault(*reason) || !policy.final_reasons.contains(container_reason)) =>
+        {
             Judgement::Relaunch(format!("{reason}: {message}"))
         }
-        PodEnd::Failed { reason, message, exit_code } => Judgement::Settle(
+        PodEnd::Failed { reason, message, exit_code, .. } => Judgement::Settle(
             Outcome::failure(*reason, format!("the task did not begin: {message}"))
                 .with_exit_code(*exit_code),
         ),
@@ -120,7 +122,8 @@ fn before_the_body(launch: &Launch, end: &PodEnd, policy: &Policy) -> Judgement 
     }
 }
 
-/// Reasons for which a pod that had not begun its task may be tried again without burning one of the task's tries.
+/// Reasons for which a pod that had not begun its task is tried again without burning one of the task's tries, whatever
+/// word its container ended with: the Python executor would fail an evicted one whose worker was killed (`Error`).
 fn lost_by_no_fault(reason: Reason) -> bool {
     matches!(
         reason,
@@ -146,7 +149,7 @@ fn in_the_body(launch: &Launch, end: &PodEnd, row: &TaskRow) -> Judgement {
                 "the worker ended with exit code 0 while the task was running: its task process was killed";
             died(Reason::Killed, message.into(), Some(0))
         }
-        PodEnd::Failed { reason, message, exit_code } => died(*reason, message.clone(), *exit_code),
+        PodEnd::Failed { reason, message, exit_code, .. } => died(*reason, message.clone(), *exit_code),
         PodEnd::Gone => {
             died(Reason::PodDeleted, "the pod was deleted while the task was running".into(), None)
         }
@@ -186,7 +189,7 @@ fn is_host_of(host: &str, pod_name: &str) -> bool {
 fn reported_failure(end: &PodEnd, row: &TaskRow) -> Outcome {
     let state = row.state.as_str();
     match end {
-        PodEnd::Failed { reason, message, exit_code } if *reason != Reason::WorkerExited => {
+        PodEnd::Failed { reason, message, exit_code, .. } if *reason != Reason::WorkerExited => {
             Outcome::failure(*reason, format!("{message}; the worker reported {state}"))
                 .with_exit_code(*exit_code)
         }

@@ -45,6 +45,8 @@ pub struct Kubernetes {
     pub delete_grace_seconds: Option<u32>,
     /// Waiting reasons that fail a pending pod.
     pub fatal_waiting: BTreeSet<String>,
+    /// `pod_launch_failure_excluded_container_reasons`.
+    pub final_reasons: BTreeSet<String>,
     /// Pods for one launch at most.
     pub attempts_max: u32,
     /// Airflow's ceiling for concurrent creates, where it applies.
@@ -82,6 +84,10 @@ impl Kubernetes {
             delete_grace_seconds: delete_grace(values),
             fatal_waiting: values
                 .list(SECTION, "worker_pod_pending_fatal_container_state_reasons")
+                .into_iter()
+                .collect(),
+            final_reasons: values
+                .list(SECTION, "pod_launch_failure_excluded_container_reasons")
                 .into_iter()
                 .collect(),
             // -1: without limit; Airflow gives up a task that stays queued anyway.

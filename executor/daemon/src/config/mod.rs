@@ -176,6 +176,7 @@ impl Config {
             delete_pods: kubernetes.delete_pods,
             delete_failed_pods: kubernetes.delete_failed_pods,
             fatal_waiting: kubernetes.fatal_waiting.clone(),
+            final_reasons: kubernetes.final_reasons.clone(),
             ..Policy::default()
         }
     }

@@ -179,8 +179,9 @@ pub const OPTIONS: [AirflowOption; 42] = [
     kubernetes(
         "pod_launch_failure_excluded_container_reasons",
         Some("Error"),
-        NotNeeded(
-            "only a pod lost by no fault of its own (evicted, preempted, killed, deleted, node lost) is repeated",
+        Honoured(
+            "container reasons that end a launch whose task has not begun; a pod that was evicted, preempted, killed or \
+             deleted, or whose node is gone, is repeated all the same",
         ),
     ),
 ];

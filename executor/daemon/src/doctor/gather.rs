@@ -187,6 +187,10 @@ fn template(config: &Config, installation: Option<InstallationId>, report: &mut 
     let renderer = Renderer::for_once(config, installation.clone());
     let launch = LaunchId::of(&installation, &spec.queueing);
     match renderer.render(&spec, &launch, Attempt::FIRST) {
+        Ok(_) if file.is_some_and(|path| !path.exists()) => {
+            let what = "it does not exist, and pods are made without it".to_owned();
+            report.found("pod template", vec![Finding::new(Code::TemplateMissing, object, what)], "");
+        }
         Ok(_) => report.found("pod template", Vec::new(), &format!("{object} makes a pod")),
         Err((_, why)) => {
             report.found("pod template", vec![Finding::new(Code::TemplateInvalid, object, why)], "");

@@ -271,8 +271,13 @@ fn corpus() -> Vec<Vec<u8>> {
     golden_cases().iter().filter_map(|(_, case)| pickle_of(case)).collect()
 }
 
+/// More are tried with `PROPTEST_CASES` (CONTRIBUTING.md).
+fn inputs() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: inputs(), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -340,7 +340,7 @@ fn only_what_two_looks_find_counts() {
 }
 
 /// Codes that the daemon finds itself: about what it could not read.
-const OF_THE_DAEMON: [Code; 11] = [
+const OF_THE_DAEMON: [Code; 12] = [
     Code::Configuration,
     Code::DatabaseUnreachable,
     Code::DatabaseReadOnly,
@@ -352,6 +352,7 @@ const OF_THE_DAEMON: [Code; 11] = [
     Code::KubernetesAccess,
     Code::KubernetesLimited,
     Code::TemplateInvalid,
+    Code::TemplateMissing,
 ];
 
 /// Each code that `examine` can find is named in a test of this file.

@@ -41,6 +41,24 @@ fn the_table_of_a_pods_end() {
 }
 
 #[test]
+fn before_the_task_a_container_that_failed_by_another_word_than_error_is_tried_again() {
+    let relaunched = |word: &str, change: &dyn Fn(&mut Story)| {
+        let mut story = Story::started();
+        change(&mut story);
+        story.ends(1, word);
+        let row = row(&story.launch, TaskState::Queued);
+        matches!(story.judged(Some(row)).first(), Some(Action::Save(LaunchChange::Relaunch { .. })))
+    };
+    let usual = |_: &mut Story| {};
+    for (word, again) in [("OOMKilled", true), ("StartError", true), ("", true), ("Error", false)] {
+        assert_eq!(relaunched(word, &usual), again, "{word}");
+    }
+    let listed = |story: &mut Story| story.policy.final_reasons = ["OOMKilled".to_owned()].into();
+    assert!(!relaunched("OOMKilled", &listed) && relaunched("Error", &listed));
+    assert!(!relaunched("OOMKilled", &|story| story.policy.attempts_max = 1));
+}
+
+#[test]
 fn a_hidden_host_name_waits_for_two_missed_heartbeats() {
     let mut story = Story::started();
     story.ends(137, "Error");
@@ -126,14 +144,14 @@ fn an_init_container_that_failed_or_cannot_start_is_the_reason() {
         PodView { phase: PodPhase::Failed, failed_init: Some(("sync".into(), state)), ..view(&launch) }
     };
     assert_eq!(reason_of(&init(137, "OOMKilled", "")), Some(Reason::OomKilled));
-    let PodStanding::Ended(PodEnd::Failed { reason, message, exit_code }) =
+    let PodStanding::Ended(PodEnd::Failed { reason, message, exit_code, container_reason }) =
         classify(&init(3, "Error", "no such branch"), &Policy::default())
     else {
         panic!("not failed")
     };
     assert_eq!(
-        (reason, message.as_str(), exit_code),
-        (Reason::InitFailed, "init container `sync` ended with exit code 3: no such branch", None)
+        (reason, message.as_str(), exit_code, container_reason.as_str()),
+        (Reason::InitFailed, "init container `sync` ended with exit code 3: no such branch", None, "Error")
     );
     for (waits, reason) in
         [("InvalidImageName", Reason::ImagePull), ("CreateContainerConfigError", Reason::ContainerConfig)]

@@ -1,9 +1,11 @@
 //! `windlass render pod`: the exact pod for a task instance.
 
+mod input;
+
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use scheduler_bridge::Store;
 use scheduler_bridge::airflow::executor_config;
 use serde_json::Value;
@@ -18,6 +20,8 @@ use crate::config::Config;
 use crate::pods::{Renderer, imaginary};
 use crate::yaml;
 
+use self::input::Case;
+
 /// Stands for the installation where no database tells it.
 pub const NO_INSTALLATION: &str = "00000000-0000-0000-0000-000000000000";
 /// Largest executor_config read from a file, in bytes.
@@ -28,26 +32,37 @@ const OF_FLAGS: &str = "What the task instance is like (any of these: the databa
 /// (state, try, executor_config, DAG file as they are now). With one of them nothing but flags and configuration
 /// counts, and no database is needed; what is not given has the default shown.
 #[derive(Clone, Debug, Args)]
+#[command(group = ArgGroup::new("of_flags").multiple(true))]
 #[command(after_long_help = "\
 The name's last eight characters and the labels windlass.dev/* follow from installation, task instance, try and
 queued_dttm: without --installation and --queued-at they are those of an imaginary queueing. The pod template and the
 image come from the configuration ([kubernetes_executor] pod_template_file, worker_container_repository, ...).
 
+With --input, everything is in one JSON document: {\"input\": {\"key\": {\"dag_id\", \"task_id\", \"run_id\",
+\"try_number\", \"map_index\"}, \"queue\", \"scheduler_job_id\", \"executor_config_pickle_hex\", \"command\"}, \"config\":
+{\"kubernetes_executor\": {\"namespace\", \"worker_container_repository\", \"worker_container_tag\"}},
+\"airflow_version\", \"pod_template_yaml\", \"task_pod_template_yaml\"}. The answer is {\"kind\": \"pod\", \"pod\"}, also
+of a pod that lacks something, or {\"kind\": \"error\", \"reason\"}, with exit code 0.
+
 Examples:
   windlass render pod --dag-id etl --task-id load --run-id manual__2026-01-01
   windlass render pod --dag-id etl --task-id load --run-id r1 --map-index 3 --try-number 2 --queue gpu --output yaml
   psql -AtXc \"select executor_config from task_instance where ...\" > config.hex
-  windlass render pod --dag-id etl --task-id load --run-id r1 --executor-config-pickle config.hex --output json")]
+  windlass render pod --dag-id etl --task-id load --run-id r1 --executor-config-pickle config.hex --output json
+  windlass render pod --input case.json --output json")]
 pub struct RenderPod {
     /// dag_id
-    #[arg(long, value_name = "ID")]
-    dag_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "input")]
+    dag_id: Option<String>,
     /// task_id, task groups included
-    #[arg(long, value_name = "ID")]
-    task_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "input")]
+    task_id: Option<String>,
     /// run_id of the DAG run
-    #[arg(long, value_name = "ID")]
-    run_id: String,
+    #[arg(long, value_name = "ID", required_unless_present = "input")]
+    run_id: Option<String>,
+    /// Take the task instance, its configuration and its templates from this JSON document; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dag_id", "task_id", "run_id", "of_flags"])]
+    input: Option<PathBuf>,
     /// map_index; -1 for a task that is not mapped
     #[arg(long, value_name = "N", default_value_t = -1, allow_hyphen_values = true)]
     map_index: i32,
@@ -58,31 +73,31 @@ pub struct RenderPod {
     #[arg(long, short, value_enum, default_value = "yaml")]
     output: PodForm,
     /// Do not read the database, even if no other flag says so
-    #[arg(long, help_heading = OF_FLAGS)]
+    #[arg(long, help_heading = OF_FLAGS, group = "of_flags")]
     from_flags: bool,
     /// try_number [default: 1]
-    #[arg(long, value_name = "N", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "N", help_heading = OF_FLAGS, group = "of_flags")]
     try_number: Option<i32>,
     /// queue [default: default]
-    #[arg(long, value_name = "QUEUE", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "QUEUE", help_heading = OF_FLAGS, group = "of_flags")]
     queue: Option<String>,
     /// executor_config as in the database: pickle bytes, or their hexadecimal form; `-` is standard input [default: {}]
-    #[arg(long, value_name = "FILE", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "FILE", help_heading = OF_FLAGS, group = "of_flags")]
     executor_config_pickle: Option<PathBuf>,
     /// Path of the DAG file as in dag.fileloc; below [core] dags_folder it becomes DAGS_FOLDER/...
-    #[arg(long, value_name = "PATH", visible_alias = "subdir", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "PATH", visible_alias = "subdir", help_heading = OF_FLAGS, group = "of_flags")]
     dag_file: Option<String>,
     /// queued_dttm, as 2026-01-01T00:00:00.000000Z [default: 1970-01-01T00:00:00Z]
-    #[arg(long, value_name = "TIME", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "TIME", help_heading = OF_FLAGS, group = "of_flags")]
     queued_at: Option<String>,
     /// Id of the SchedulerJob: the label airflow-worker [default: 1]
-    #[arg(long, value_name = "N", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "N", help_heading = OF_FLAGS, group = "of_flags")]
     scheduler_job_id: Option<i64>,
     /// Version of Airflow: the label airflow_version [default: 2.11.2]
-    #[arg(long, value_name = "VERSION", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "VERSION", help_heading = OF_FLAGS, group = "of_flags")]
     airflow_version: Option<String>,
     /// Installation id (`windlass status` shows it) [default: all zeroes]
-    #[arg(long, value_name = "UUID", help_heading = OF_FLAGS)]
+    #[arg(long, value_name = "UUID", help_heading = OF_FLAGS, group = "of_flags")]
     installation: Option<String>,
 }
 
@@ -93,6 +108,12 @@ enum PodForm {
     Yaml,
     /// As it is sent.
     Json,
+}
+
+/// Prints what comes of a document that holds everything: needs no configuration. None: none is given.
+pub fn of_input(of: &RenderPod) -> Option<Result<(), Failure>> {
+    let answer = Case::read(of.input.as_deref()?).map(Case::answer);
+    Some(answer.and_then(|answer| print(&of.write(&answer))))
 }
 
 /// Prints the pod, also one that would not be created: why not is the error that follows.
@@ -111,7 +132,8 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
 
 async fn from_database(config: &Config, of: &RenderPod) -> Result<(TaskSpec, InstallationId), Failure> {
     let store = Store::connect(config.database()?, config.store_settings()).await?;
-    let spec = store.task_for_render(&of.dag_id, &of.task_id, &of.run_id, of.map_index).await?;
+    let TaskKey { dag_id, task_id, run_id, map_index } = of.key();
+    let spec = store.task_for_render(&dag_id, &task_id, &run_id, map_index).await?;
     let installation = store.installation().await?;
     store.close().await;
     let spec = spec.ok_or_else(|| Failure::Other {
@@ -124,9 +146,9 @@ async fn from_database(config: &Config, of: &RenderPod) -> Result<(TaskSpec, Ins
 impl RenderPod {
     fn key(&self) -> TaskKey {
         TaskKey {
-            dag_id: self.dag_id.clone(),
-            task_id: self.task_id.clone(),
-            run_id: self.run_id.clone(),
+            dag_id: self.dag_id.clone().unwrap_or_default(),
+            task_id: self.task_id.clone().unwrap_or_default(),
+            run_id: self.run_id.clone().unwrap_or_default(),
             map_index: self.map_index,
         }
     }

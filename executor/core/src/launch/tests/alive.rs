@@ -38,6 +38,23 @@ fn a_pod_that_ran_unseen_is_not_withdrawn_because_its_row_has_ended() {
 }
 
 #[test]
+fn another_pod_of_its_name_is_followed_once_a_get_has_shown_it() {
+    let mut story = Story::started();
+    let other = PodView { uid: PodUid("u2".into()), ..view(&story.launch) };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(other.clone()))), vec![Action::GetPod], "the watch may lag");
+    let actions = story.tell(Fact::GetAnswered(GetAnswer::Found(Some(Box::new(other)))));
+    let created = LaunchChange::Created { attempt: Attempt::FIRST, uid: PodUid("u2".into()) };
+    assert_eq!(actions, vec![Action::Save(created)]);
+}
+
+#[test]
+fn a_pod_of_an_attempt_that_is_not_known_yet_is_left_alone() {
+    let mut story = Story::created();
+    let ahead = PodView { attempt: Attempt(2), uid: PodUid("u2".into()), ..view(&story.launch) };
+    assert_eq!(story.tell(Fact::PodSeen(Box::new(ahead))), vec![]);
+}
+
+#[test]
 fn a_started_pod_bars_others_until_the_row_names_it_as_host() {
     // Found by the simulator (seed 11): the worker was still starting up and then took the newer queueing's body.
     let mut story = Story::started();

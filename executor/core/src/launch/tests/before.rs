@@ -88,6 +88,16 @@ fn each_waking_finds_something_to_do() {
 }
 
 #[test]
+fn an_answer_to_a_create_that_nobody_waits_for_changes_nothing() {
+    let mut story = Story::claimed();
+    story.tell(Fact::Turn);
+    let taken = || Fact::CreateAnswered(CreateAnswer::NameTaken { why: "terminating".into() });
+    story.tell(taken());
+    let before = story.launch.clone();
+    assert_eq!((story.tell(taken()), story.launch), (vec![], before));
+}
+
+#[test]
 fn a_tick_that_comes_early_asks_for_nothing() {
     let mut story = Story::claimed();
     story.tell(Fact::Turn);

@@ -72,6 +72,11 @@ impl Fakes {
         }
     }
 
+    /// The namespace is not there.
+    pub fn namespace_gone(&mut self, namespace: &str) {
+        self.world.cluster.unready.insert(namespace.to_owned(), u64::MAX);
+    }
+
     /// The scheduler of Kubernetes gives the pod a node: from then on a delete waits for the kubelet.
     pub fn bind(&mut self, pod: &PodRef) {
         if let Some(number) = self.world.cluster.find(pod) {

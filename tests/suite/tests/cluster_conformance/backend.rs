@@ -92,6 +92,14 @@ impl Backend {
         Ok(())
     }
 
+    /// The namespace of the pods is not there.
+    pub(crate) fn namespace_gone(&mut self) {
+        match self {
+            Self::Simulated(fakes) => fakes.namespace_gone(NAMESPACE),
+            Self::Real(real) => real.namespace = "nowhere",
+        }
+    }
+
     /// The pod gets a node whose kubelet never speaks.
     pub(crate) async fn bind(&mut self, pod: &PodRef) -> Result<()> {
         match self {

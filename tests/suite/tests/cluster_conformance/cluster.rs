@@ -98,6 +98,15 @@ pub(crate) async fn a_full_quota_lets_nothing_in(backend: &mut Backend) -> Resul
     bail!("the quota is gone and nothing is let in")
 }
 
+pub(crate) async fn a_namespace_that_is_not_there_is_not_ready(backend: &mut Backend) -> Result<()> {
+    backend.namespace_gone();
+    let task = queued(backend, "t").await?;
+    let answer = create(backend, &task).await?;
+    ensure!(matches!(answer, CreateAnswer::NamespaceNotReady { .. }), "{answer:?}");
+    ensure!(get(backend, &task, &task.pod).await? == GetAnswer::Gone);
+    Ok(())
+}
+
 pub(crate) async fn an_unbound_pod_goes_at_once_and_by_its_uid_alone(backend: &mut Backend) -> Result<()> {
     let (task, view) = created(backend, "t").await?;
     // Another pod has the name: the one of that uid is gone.

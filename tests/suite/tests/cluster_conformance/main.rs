@@ -46,6 +46,7 @@ scenarios![CLUSTER:
     cluster::a_second_create_adopts_the_first_pod,
     cluster::a_pod_of_another_launch_is_not_ours,
     cluster::a_full_quota_lets_nothing_in,
+    cluster::a_namespace_that_is_not_there_is_not_ready,
     cluster::an_unbound_pod_goes_at_once_and_by_its_uid_alone,
     cluster::a_bound_pod_waits_for_its_kubelet,
 ];

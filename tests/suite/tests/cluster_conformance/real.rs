@@ -99,6 +99,8 @@ pub(crate) struct Real {
     installation: InstallationId,
     metrics: Arc<Metrics>,
     pub(crate) pods: Pods,
+    /// Where pods are made.
+    pub(crate) namespace: &'static str,
 }
 
 impl Real {
@@ -110,10 +112,11 @@ impl Real {
         let config = ClusterConfig { source, ..ClusterConfig::default() };
         let metrics = Arc::new(Metrics::new()?);
         let cluster = Cluster::connect(config, metrics.clone()).await?;
-        Ok(Self { airflow, store, cluster, installation, metrics, pods })
+        Ok(Self { airflow, store, cluster, installation, metrics, pods, namespace: NAMESPACE })
     }
 
-    pub(crate) async fn clear(&self) -> Result<()> {
+    pub(crate) async fn clear(&mut self) -> Result<()> {
+        self.namespace = NAMESPACE;
         self.airflow.sql(
             "TRUNCATE windlass.launch, windlass.handover;
              DELETE FROM task_instance;
@@ -124,7 +127,7 @@ impl Real {
 
     pub(crate) async fn ask(&self, holder: &str, ask: Ask) -> Answer {
         let settings = PodSettings {
-            namespace: NAMESPACE.into(),
+            namespace: self.namespace.into(),
             kube_image: Some("airflow:2.11".into()),
             watched: WatchedNamespaces::Own,
             installation: self.installation.clone(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row;
+use sqlx::types::Json;
 use windlass_core::ids::{Epoch, LaunchId, Queueing};
 use windlass_core::store::{Claim, ClaimAnswer};
 
@@ -25,13 +26,13 @@ pub enum ClaimBatch {
 /// two batches that overlap (an answer was lost, the claim was asked for again) wait for each other, never in a circle.
 const INSERT: &str = "
     INSERT INTO windlass.launch (launch_id, dag_id, task_id, run_id, map_index, try_number, queued_dttm,
-        scheduler_job_id, priority_weight, epoch, stage, namespace, pod_name)
+        scheduler_job_id, priority_weight, epoch, stage, namespace, pod_name, command)
     SELECT c.launch_id, c.dag_id, c.task_id, c.run_id, c.map_index, c.try_number, c.queued_dttm,
-        c.scheduler_job_id, c.priority_weight, $12, 'claimed', c.namespace, c.pod_name
+        c.scheduler_job_id, c.priority_weight, $12, 'claimed', c.namespace, c.pod_name, c.command
     FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[], $6::timestamptz[],
-            $7::text[], $8::int8[], $9::int4[], $10::text[], $11::text[])
+            $7::text[], $8::int8[], $9::int4[], $10::text[], $11::text[], $13::jsonb[])
         AS c (dag_id, task_id, run_id, map_index, try_number, queued_dttm,
-            launch_id, scheduler_job_id, priority_weight, namespace, pod_name)
+            launch_id, scheduler_job_id, priority_weight, namespace, pod_name, command)
     JOIN {airflow}task_instance ti
         ON ti.dag_id = c.dag_id AND ti.task_id = c.task_id AND ti.run_id = c.run_id AND ti.map_index = c.map_index
     WHERE ti.state = 'queued' AND ti.try_number = c.try_number AND ti.queued_dttm = c.queued_dttm
@@ -61,7 +62,8 @@ impl Store {
             .bind(claims.iter().map(|c| c.priority_weight).collect::<Vec<_>>())
             .bind(claims.iter().map(|c| c.pod.namespace.clone()).collect::<Vec<_>>())
             .bind(claims.iter().map(|c| c.pod.name.clone()).collect::<Vec<_>>())
-            .bind(epoch.0);
+            .bind(epoch.0)
+            .bind(claims.iter().map(|c| c.command.as_ref().map(Json)).collect::<Vec<_>>());
         let mut inserted: BTreeSet<String> = BTreeSet::new();
         for row in tx.rows(insert).await? {
             inserted.insert(row.try_get(0).map_err(|e| tx.decoding(e))?);

@@ -4,7 +4,7 @@
 //!
 //! - `airflow/`: Airflow's tables, read by revision: `intake` (new queueings), `tasks` (how rows stand), `spec` (what to
 //!   run), `executor_config` (its pickle), `note_pods` (the one write)
-//! - `claim`, `rows`, `save`, `retention`: `windlass.launch`
+//! - `claim`, `rows`, `save`, `log_tail`, `owners`, `retention`: `windlass.launch`
 //! - `term`: leadership; every write of a term goes through the fence in `transaction`
 //! - `wake`, `status`: for the daemon and its command line; `inspect`: for its doctor
 //! - `config`, `check`, `grants`, `migrate`: before any of that
@@ -19,7 +19,9 @@ mod error;
 mod grants;
 mod inspect;
 mod keys;
+mod log_tail;
 mod migrate;
+mod owners;
 mod pooler;
 mod recovery;
 mod retention;
@@ -38,6 +40,7 @@ pub use config::{DatabaseConfig, UrlError};
 pub use error::BridgeError;
 pub use inspect::LookLimits;
 pub use migrate::{MigrateOptions, MigrateProgress, MigrateReport, PendingMigration, migrate};
+pub use owners::Adopted;
 pub use retention::Purged;
 pub use status::{Failure, SchedulerStatus, Status, TermStatus};
 pub use store::{Store, StoreSettings, worker_heartbeat};

@@ -12,7 +12,8 @@
 //! - **No secret in errors, logs or `Debug`.**
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
-//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once) -> `preflight` (may we?). `page` is one
+//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once), `neighbours` (those of a
+//! KubernetesExecutor) -> `preflight` (may we?). `page` is one
 //! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
 
 mod config;
@@ -21,6 +22,7 @@ mod create;
 mod error;
 mod lean;
 mod list;
+mod neighbours;
 mod observe;
 mod page;
 mod pods;
@@ -35,6 +37,7 @@ pub use create::{CreateVerdict, classify_create};
 pub use error::ClusterError;
 pub use lean::{NotOurs, decode_pod};
 pub use list::{Listing, Selection};
+pub use neighbours::NeighbourPod;
 pub use observe::{NoObserver, Observer, Verb};
 pub use preflight::{Finding, Level, blocked, told};
 pub use transport::Cluster;

@@ -205,6 +205,7 @@ impl Cluster {
                 }
                 CreateAnswer::QuotaFull { message } => Trial::Quota(message),
                 CreateAnswer::NamespaceNotReady { message } => Trial::NotReady(message),
+                CreateAnswer::NotMade { why } => Trial::NotMade(why),
                 CreateAnswer::Refused { message, .. } => Trial::Refused(message),
                 CreateAnswer::TooManyRequests { .. } => {
                     Trial::Unknown("the API server sheds load (429)".into())

@@ -19,6 +19,8 @@ pub enum Verb {
     Watch,
     /// DELETE with preconditions.
     Delete,
+    /// PATCH of labels.
+    Patch,
     /// SelfSubjectAccessReview, `/version`, dry runs.
     Review,
 }
@@ -31,6 +33,7 @@ impl Verb {
             Self::Get => "get",
             Self::Logs => "logs",
             Self::List => "list",
+            Self::Patch => "patch",
             Self::Watch => "watch",
             Self::Delete => "delete",
             Self::Review => "review",

@@ -16,12 +16,13 @@ use crate::status::{ApiStatus, words};
 use crate::transport::{Call, Cluster};
 
 /// Exactly the calls that this crate makes on pods, as deploy/rbac grants them: resource, subresource, verb.
-const USED: [(&str, &str, &str); 6] = [
+const USED: [(&str, &str, &str); 7] = [
     ("pods", "", "create"),
     ("pods", "", "get"),
     ("pods", "", "list"),
     ("pods", "", "watch"),
     ("pods", "", "delete"),
+    ("pods", "", "patch"),
     ("pods", "log", "get"),
 ];
 
@@ -258,8 +259,10 @@ impl Cluster {
             Err(error) => Finding::failed(subject, &self.unreadable(name, error.to_string())),
             Ok(review) if review.status.allowed => Finding::ok(subject, "allowed"),
             Ok(review) => {
-                // Without the log a failure has no last lines; without the rest nothing is launched.
-                let level = if subject.ends_with("pods/log") { Level::Warning } else { Level::Error };
+                // Without the log a failure has no last lines, without the patch an Airflow cannot change back to the
+                // KubernetesExecutor with tasks running; without the rest nothing is launched.
+                let lesser = subject.ends_with("pods/log") || subject.ends_with("patch pods");
+                let level = if lesser { Level::Warning } else { Level::Error };
                 let why = review.status.reason;
                 let detail =
                     if why.is_empty() { "not allowed".into() } else { format!("not allowed: {why}") };

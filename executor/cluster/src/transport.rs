@@ -196,7 +196,9 @@ impl Cluster {
             request = request.header(AUTHORIZATION, token.header());
         }
         if call.body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+            let patch = *request.method_ref().unwrap_or(&Method::GET) == Method::PATCH;
+            let kind = if patch { "application/merge-patch+json" } else { "application/json" };
+            request = request.header(CONTENT_TYPE, kind);
         }
         let request = request.body(Body::from(call.body.unwrap_or_default())).map_err(|error| {
             ClusterError::Setting { what: format!("request `{}`", call.name), why: error.to_string() }

@@ -34,6 +34,12 @@ pub enum CreateAnswer {
         /// The API server's words, and the remedy if it does not pass.
         message: String,
     },
+    /// No pod could be made to be sent: what makes it is away, or a choice is missing. Nothing of it is the task's fault,
+    /// and the whole namespace is held back.
+    NotMade {
+        /// What is missing, and the remedy.
+        why: String,
+    },
     /// 429, or APF rejected it: everything slows down.
     TooManyRequests {
         /// From `Retry-After`.

@@ -74,17 +74,19 @@ pub enum Reason {
     QuotaExceeded,
     /// The pod template or `pod_override` does not make a pod.
     TemplateInvalid,
+    /// `pod_mutation_hook` raised, or made a pod that cannot be launched.
+    MutationHookFailed,
     /// `executor_config` cannot be decoded.
     ExecutorConfigInvalid,
     /// The identity that the pod asks for is not allowed to this task.
     IdentityDenied,
-    /// A kind of run that Windlass does not launch (backfill).
+    /// Not a command that runs a task.
     Unsupported,
 }
 
 impl Reason {
     /// All of them, in the order of the reference page.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::TaskFailed,
         Self::WorkerExited,
         Self::WorkerDidNotStart,
@@ -104,6 +106,7 @@ impl Reason {
         Self::PodRejected,
         Self::QuotaExceeded,
         Self::TemplateInvalid,
+        Self::MutationHookFailed,
         Self::ExecutorConfigInvalid,
         Self::IdentityDenied,
         Self::Unsupported,
@@ -137,6 +140,7 @@ impl Reason {
             Self::PodRejected => "PodRejected",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::TemplateInvalid => "TemplateInvalid",
+            Self::MutationHookFailed => "MutationHookFailed",
             Self::ExecutorConfigInvalid => "ExecutorConfigInvalid",
             Self::IdentityDenied => "IdentityDenied",
             Self::Unsupported => "Unsupported",
@@ -175,6 +179,7 @@ impl Reason {
             }
             Self::QuotaExceeded => "compare `kubectl describe quota` with Airflow's parallelism and pools",
             Self::TemplateInvalid => "try `windlass render pod`; see [kubernetes_executor] pod_template_file",
+            Self::MutationHookFailed => "mend pod_mutation_hook; its traceback is in the scheduler's log",
             Self::ExecutorConfigInvalid => "set executor_config to {'pod_override': k8s.V1Pod(...)}",
             Self::IdentityDenied => "see the identity rules in windlass.toml",
             Self::Unsupported => "run it with another executor",

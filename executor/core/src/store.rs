@@ -32,6 +32,8 @@ pub struct Claim {
     pub scheduler_job_id: i64,
     /// For `windlass status`.
     pub priority_weight: i32,
+    /// The worker's command, where the rows do not tell it.
+    pub command: Option<Vec<String>>,
 }
 
 /// What became of one claim.

@@ -20,8 +20,13 @@ pub struct TaskSpec {
     pub scheduler_job_id: i64,
     /// Version of that scheduler's Airflow, as the plugin registered it: the `airflow_version` label.
     pub airflow_version: String,
+    /// Whether that scheduler has a `pod_mutation_hook`, which the Python executor calls for each pod.
+    pub has_pod_mutation_hook: bool,
     /// The worker's command line (`airflow tasks run ...`).
     pub command: Vec<String>,
+    /// Whether the rows of Airflow do not tell that command (a backfill's has options of its own): it is stored with the
+    /// launch.
+    pub command_is_own: bool,
     /// `task_instance.executor_config`, decoded; `pod_override` is a pod in API form (camelCase JSON).
     /// An error is a sentence for the DAG author: this task alone fails with it.
     pub executor_config: Result<ExecutorConfig, String>,

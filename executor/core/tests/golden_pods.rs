@@ -75,6 +75,8 @@ fn spec(case: &Value) -> TaskSpec {
         priority_weight: 1,
         scheduler_job_id: text(&input["scheduler_job_id"]).parse().unwrap(),
         airflow_version: text(&case["versions"]["airflow"]),
+        has_pod_mutation_hook: false,
+        command_is_own: false,
         command: serde_json::from_value(input["command"].clone()).unwrap(),
         executor_config: executor_config(&input["executor_config_stored_object"]),
     }

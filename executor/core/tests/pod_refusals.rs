@@ -31,6 +31,8 @@ fn spec(pod_override: Option<Value>) -> TaskSpec {
         priority_weight: 1,
         scheduler_job_id: 42,
         airflow_version: "2.11.2+local".into(),
+        has_pod_mutation_hook: false,
+        command_is_own: false,
         executor_config: Ok(ExecutorConfig { pod_override, pod_template_file: None }),
     }
 }
@@ -129,6 +131,34 @@ fn name_and_labels_of_windlass_hold_against_an_override() {
     );
     assert_eq!(metadata["labels"].get(pod::LABEL_EXECUTOR_DONE), None);
     assert!(!settings().watches("elsewhere"));
+}
+
+#[test]
+fn what_a_mutation_hook_made_is_signed_again_and_stays_in_its_namespace() {
+    let spec = spec(None);
+    let made = render(MINIMAL, &spec).unwrap();
+    let again = |pod: Value| pod::sign_again(pod, &settings(), &spec, &launch_of(&spec), Attempt(2));
+    let mut changed = made.clone();
+    changed["metadata"]["name"] = json!("mine");
+    changed["metadata"]["labels"] = json!({"team": "ml"});
+    changed["metadata"]["annotations"] = Value::Null;
+    let signed = again(changed).unwrap();
+    assert_eq!(signed["metadata"]["name"], made["metadata"]["name"]);
+    assert_eq!(signed["metadata"]["labels"]["team"], "ml");
+    assert_eq!(signed["metadata"]["labels"]["windlass.dev/launch"], launch_of(&spec).as_str());
+    assert_eq!(signed["metadata"]["annotations"][pod::ANNOTATION_OVERRIDE_NAME], "mine");
+    assert_eq!(again(made.clone()), Ok(made.clone()), "a hook that changes nothing");
+    let mut moved = made;
+    moved["metadata"]["namespace"] = json!("else");
+    let error = again(moved).unwrap_err();
+    assert_eq!(error.reason(), Reason::MutationHookFailed);
+    let want = "pod_mutation_hook changed the pod: it set metadata.namespace to \"else\" where the task's pod belongs into \
+                \"airflow\"; name the namespace in pod_override instead";
+    assert_eq!(error.to_string(), want);
+    assert_eq!(
+        again(Value::Null).unwrap_err().to_string(),
+        "pod_mutation_hook changed the pod: it left no pod"
+    );
 }
 
 #[test]

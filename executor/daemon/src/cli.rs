@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scheduler_bridge::BridgeError;
 
 use crate::chain;
+use crate::cleanup::Cleanup;
 use crate::config::environment::Environment;
 use crate::config::fault::Faults;
 use crate::config::settings::LogFormat;
@@ -15,8 +16,8 @@ use crate::config::{Config, Lookup};
 use crate::doctor::Doctor;
 use crate::explain::Explain;
 use crate::login::Login;
-use crate::render::RenderPod;
-use crate::{docs, doctor, explain, logging, migrate, render, run, show, status};
+use crate::render::{RenderDag, RenderPod};
+use crate::{cleanup, docs, doctor, explain, logging, migrate, render, run, show, status};
 
 const LONG_ABOUT: &str = "\
 A native KubernetesExecutor for Apache Airflow. `windlass run` is a sidecar of the scheduler: it launches one worker \
@@ -40,7 +41,8 @@ Examples:
   windlass status --watch                  queue, launches, leader, last errors
   windlass doctor                          what does not fit together, and what to do
   windlass explain etl load manual__1      why this task waits, and what became of it
-  windlass render pod --dag-id etl --task-id load --run-id manual__1 --from-flags";
+  windlass render pod --dag-id etl --task-id load --run-id manual__1 --from-flags
+  windlass cleanup --dry-run               which worker pods have ended and can go";
 
 /// A native KubernetesExecutor for Apache Airflow.
 #[derive(Debug, Parser)]
@@ -103,6 +105,8 @@ Examples:
         #[command(subcommand)]
         what: Render,
     },
+    /// Delete worker pods that have ended and that nobody needs any more
+    Cleanup(Cleanup),
     /// Print a completion script for a shell
     #[command(after_long_help = "\
 Examples:
@@ -121,6 +125,8 @@ Examples:
 enum Render {
     /// The exact pod for a task instance, from the database or from flags
     Pod(Box<RenderPod>),
+    /// The pods of all task instances of a DAG run
+    Dag(RenderDag),
 }
 
 /// Form of the output.
@@ -283,6 +289,14 @@ fn execute(cli: Cli) -> Result<(), Failure> {
             }
             let config = load()?;
             block_on(render::pod(&config, &of))?
+        }
+        Command::Render { what: Render::Dag(of) } => {
+            let config = load()?;
+            block_on(render::dag(&config, &of))?
+        }
+        Command::Cleanup(of) => {
+            let config = load()?;
+            block_on(cleanup::cleanup(&config, &of))?
         }
         Command::Completion { shell } => {
             let mut script = Vec::new();

@@ -2,10 +2,11 @@
 //! decides. Nothing is decided here.
 //!
 //! `cli` is where it begins; `config` what it is told; `run`, `start`, `login` and `driver` the daemon itself; `pods` makes
-//! pods from templates; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
-//! `render`, `migrate`, `docs` the other commands.
+//! pods from templates, with the users' `hook`; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
+//! `render`, `cleanup`, `migrate`, `docs` the other commands.
 
 pub mod chain;
+pub mod cleanup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -15,6 +16,7 @@ pub mod driver;
 pub mod explain;
 pub mod health;
 pub mod holder;
+pub mod hook;
 pub mod logging;
 pub mod login;
 pub mod metrics;

@@ -18,6 +18,7 @@ use windlass_core::task::{ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use crate::config::Config;
+use crate::hook::{Hook, Unmade};
 use crate::metrics::Metrics;
 
 /// Templates kept. Tasks may name their own (`executor_config['pod_template_file']`): a DAG that makes up a new name
@@ -32,6 +33,7 @@ pub struct Renderer {
     settings: PodSettings,
     template: Option<PathBuf>,
     cache: Mutex<HashMap<PathBuf, Cached>>,
+    hook: Hook,
     on_fault: OnFault,
 }
 
@@ -55,6 +57,8 @@ pub fn imaginary(key: TaskKey) -> TaskSpec {
         priority_weight: 1,
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
+        has_pod_mutation_hook: false,
+        command_is_own: false,
         executor_config: Ok(ExecutorConfig::default()),
     }
 }
@@ -69,18 +73,20 @@ impl Renderer {
                 path.display()
             );
         };
-        Self::with(settings, config.kubernetes.pod_template_file.clone(), Box::new(on_fault))
+        let hook = Hook::of(config);
+        Self { hook, ..Self::with(settings, config.kubernetes.pod_template_file.clone(), Box::new(on_fault)) }
     }
 
     /// For a command that renders once: a template that cannot be used is the answer's to tell.
     pub fn for_once(config: &Config, installation: InstallationId) -> Self {
         let template = config.kubernetes.pod_template_file.clone();
-        Self::with(config.pod_settings(installation), template, Box::new(|_, _| {}))
+        let hook = Hook::of(config);
+        Self { hook, ..Self::with(config.pod_settings(installation), template, Box::new(|_, _| {})) }
     }
 
-    /// `template`: `[kubernetes_executor] pod_template_file`.
+    /// `template`: `[kubernetes_executor] pod_template_file`. No hook is called.
     pub fn with(settings: PodSettings, template: Option<PathBuf>, on_fault: OnFault) -> Self {
-        Self { settings, template, cache: Mutex::default(), on_fault }
+        Self { settings, template, cache: Mutex::default(), hook: Hook::none(), on_fault }
     }
 
     /// The namespace that the task's pod will be created in.
@@ -92,19 +98,31 @@ impl Renderer {
         }
     }
 
-    /// The pod of one attempt, ready to be created. The error is the outcome of the launch.
-    pub fn render(
-        &self,
-        spec: &TaskSpec,
-        launch: &LaunchId,
-        attempt: Attempt,
-    ) -> Result<Value, (Reason, String)> {
-        let pod = self.draft(spec, launch, attempt)?;
+    /// The pod of one attempt, ready to be created.
+    pub async fn make(&self, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> Result<Value, Unmade> {
+        let draft = self.draft(spec, launch, attempt)?;
+        let pod = self.mutate(draft, spec, launch, attempt).await?;
         self.check(spec, &pod)?;
         Ok(pod)
     }
 
-    /// The pod, also one that would not be created: see [`Renderer::check`].
+    /// What `pod_mutation_hook` makes of a draft, where the task's scheduler has one.
+    pub async fn mutate(
+        &self,
+        draft: Value,
+        spec: &TaskSpec,
+        launch: &LaunchId,
+        attempt: Attempt,
+    ) -> Result<Value, Unmade> {
+        if !spec.has_pod_mutation_hook {
+            return Ok(draft);
+        }
+        let pod = self.hook.apply(draft).await?;
+        Ok(pod::sign_again(pod, &self.settings, spec, launch, attempt).map_err(of_render)?)
+    }
+
+    /// The pod as template, task and pod_override make it, also one that would not be created: see
+    /// [`Renderer::check`].
     pub fn draft(
         &self,
         spec: &TaskSpec,
@@ -244,7 +262,8 @@ mod tests {
     fn image(renderer: &Renderer, config: ExecutorConfig) -> Result<String, (Reason, String)> {
         let spec = spec(config);
         let launch = LaunchId::of(&settings().installation, &spec.queueing);
-        let pod = renderer.render(&spec, &launch, Attempt::FIRST)?;
+        let pod = renderer.draft(&spec, &launch, Attempt::FIRST)?;
+        renderer.check(&spec, &pod)?;
         Ok(pod["spec"]["containers"][0]["image"].as_str().unwrap_or("-").to_owned())
     }
 

@@ -12,7 +12,7 @@ use windlass_engine::Engine;
 
 use crate::config::Config;
 use crate::config::environment::Environment;
-use crate::driver::{Driver, Edges, WakeSource};
+use crate::driver::{Driver, Edges, FailedLogs, Owners, WakeSource};
 use crate::health::{self, Health};
 use crate::holder::Holder;
 use crate::login::Login;
@@ -68,6 +68,9 @@ async fn work(
         installation,
         holder: holder.id().to_owned(),
         namespaces: config.kubernetes.namespaces.clone(),
+        logs: FailedLogs::new(config.own.launch.failed_log_lines),
+        owners: Owners::default(),
+        hides_pods: config.hides_from_neighbours(),
         metrics,
         grace_seconds: config.kubernetes.delete_grace_seconds,
         retention: Duration::from_secs(u64::from(config.own.retention.days) * 86_400),

@@ -95,7 +95,7 @@ fn schedulers(status: &Status) -> String {
     let mut rows = vec![["JOB", "HOST", "AIRFLOW", "PLUGIN", "SEEN", "EXECUTOR"].map(str::to_owned)];
     for scheduler in &status.schedulers {
         let default = if scheduler.is_default { " (default)" } else { "" };
-        let hook = if scheduler.has_pod_mutation_hook { "; its pod_mutation_hook is not called" } else { "" };
+        let hook = if scheduler.has_pod_mutation_hook { "; has a pod_mutation_hook" } else { "" };
         rows.push([
             scheduler.job_id.to_string(),
             scheduler.hostname.clone(),
@@ -183,7 +183,7 @@ mod tests {
 
         schedulers
           JOB  HOST         AIRFLOW  PLUGIN  SEEN        EXECUTOR
-          38   scheduler-0  2.11.2   0.1.0   900 ms ago  WindlassExecutor (default); its pod_mutation_hook is not called
+          38   scheduler-0  2.11.2   0.1.0   900 ms ago  WindlassExecutor (default); has a pod_mutation_hook
 
         recent failures
           AT                           TASK                   REASON     POD                    MESSAGE

@@ -204,6 +204,7 @@ impl Engine {
                 pod: launch.pod.clone(),
                 scheduler_job_id: launch.scheduler_job_id,
                 priority_weight: launch.priority_weight,
+                command: task.spec.command_is_own.then(|| task.spec.command.clone()),
             };
             // Another queueing of the key means that the earlier one is over, or soon: its row is read again.
             let others = self.reign.book.others(&launch);

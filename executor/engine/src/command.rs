@@ -89,8 +89,24 @@ pub enum Ask {
     },
     /// Write the pods' names to `external_executor_id`, best effort [`Answer::Done`].
     NotePods(Vec<(Queueing, PodRef)>),
+    /// Keep the last lines of a failed pod's log with its launch, best effort [`Answer::Done`]. Its delete comes later.
+    KeepLog {
+        /// Ours.
+        epoch: Epoch,
+        /// Whose.
+        launch: LaunchId,
+        /// Where.
+        pod: PodRef,
+        /// Which of that name.
+        uid: PodUid,
+    },
     /// Delete old closed and delivered launches [`Answer::Done`].
     Purge {
+        /// Ours.
+        epoch: Epoch,
+    },
+    /// Label pods anew whose task instance was adopted by another scheduler, best effort [`Answer::Done`].
+    FollowOwners {
         /// Ours.
         epoch: Epoch,
     },

@@ -42,6 +42,7 @@ impl Engine {
             CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
+            | CreateAnswer::NotMade { .. }
             | CreateAnswer::TooManyRequests { .. }
             | CreateAnswer::Refused { .. }
             | CreateAnswer::Unknown { .. } => None,
@@ -67,6 +68,7 @@ impl Engine {
             }
             CreateAnswer::QuotaFull { message } => self.counters.note_error("quota", message),
             CreateAnswer::NamespaceNotReady { message } => self.counters.note_error("namespace", message),
+            CreateAnswer::NotMade { why } => self.counters.note_error("hook", why),
             CreateAnswer::NameTaken { why } => self.counters.note_error("kubernetes", why),
             CreateAnswer::Refused { message, .. } => self.counters.note_error("pod", message),
         }
@@ -79,7 +81,7 @@ impl Engine {
         let (namespace, pacing) = (&known.pod.namespace, &mut self.reign.pacing);
         let until = now.plus(self.settings.namespace_hold_ms);
         match answer {
-            CreateAnswer::QuotaFull { .. } => pacing.hold(namespace, until),
+            CreateAnswer::QuotaFull { .. } | CreateAnswer::NotMade { .. } => pacing.hold(namespace, until),
             CreateAnswer::Created(_) => pacing.namespace_is_ready(namespace),
             CreateAnswer::NamespaceNotReady { message } => {
                 let patience = self.settings.namespace_ready_ms;

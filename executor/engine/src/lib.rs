@@ -84,6 +84,7 @@ struct Reign {
     /// What each open command is about.
     open: BTreeMap<CommandId, Open>,
     next_purge: Millis,
+    next_follow: Millis,
 }
 
 /// A pod that no launch in the book owns: a create of a lost leader that landed late, or one that ended after its
@@ -148,6 +149,7 @@ impl Reign {
             deletes: VecDeque::new(),
             open: BTreeMap::new(),
             next_purge: Millis(0),
+            next_follow: Millis(0),
         }
     }
 
@@ -263,6 +265,12 @@ impl Engine {
                     resource_version,
                     awaited,
                 });
+            }
+            Action::KeepLog { uid } => {
+                let pod = launch.pod.clone();
+                if let Some(epoch) = self.term.writing(now) {
+                    self.command(Ask::KeepLog { epoch, launch: id.clone(), pod, uid }, Open::Other);
+                }
             }
             Action::Save(change) => {
                 if let LaunchChange::Created { .. } = change {

@@ -33,6 +33,10 @@ impl Engine {
                 self.reign.next_purge = now.plus(self.settings.purge_ms);
                 self.command(Ask::Purge { epoch }, Open::Other);
             }
+            if now >= self.reign.next_follow {
+                self.reign.next_follow = now.plus(self.settings.follow_ms);
+                self.command(Ask::FollowOwners { epoch }, Open::Other);
+            }
         }
     }
 
@@ -198,6 +202,7 @@ impl Engine {
             if self.stopping.is_none() {
                 at.extend([
                     Some(reign.next_purge),
+                    Some(reign.next_follow),
                     reign.claims.wake_at(give_up),
                     reign.pacing.next_end(now),
                 ]);

@@ -48,6 +48,8 @@ pub struct Settings {
     pub drain_ms: u64,
     /// Old rows are looked for so often.
     pub purge_ms: u64,
+    /// Pods are labelled anew with the schedulers that own their tasks so often.
+    pub follow_ms: u64,
 }
 
 impl Default for Settings {
@@ -75,6 +77,7 @@ impl Default for Settings {
             answer_ms: 15_000,
             drain_ms: 5_000,
             purge_ms: 60_000,
+            follow_ms: 10_000,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Intake: queueings that have no launch yet.
 //!
 //! A task instance is ours if the scheduler that queued it has registered (`windlass.scheduler`) and the row's executor
-//! is one of the names it registered, or NULL where WindlassExecutor is its default. Runs of type `backfill` are not:
-//! in 2.x a BackfillJob, not a scheduler, waits for their events.
+//! is one of the names it registered, or NULL where WindlassExecutor is its default. The BackfillJob of Airflow 2 counts
+//! as one: it queues the rows of its own runs. Its commands have options that are in no row, so the full pass leaves
+//! those rows to the hand-over, which follows within a turn of its loop.
 //!
 //! Two ways to the same rows:
 //! - `Handover` takes the keys that the plugin hands over after the scheduler's commit and joins them by primary key.
@@ -51,44 +52,48 @@ const TAKE: &str = "
     RETURNING id, dag_id, task_id, run_id, map_index, try_number, command";
 
 const HANDED: &str = "
-    SELECT {spec}, s.airflow_version
+    SELECT {spec}, s.airflow_version, s.has_pod_mutation_hook
     FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[])
         AS h (dag_id, task_id, run_id, map_index, try_number)
     JOIN {airflow}task_instance ti
         ON ti.dag_id = h.dag_id AND ti.task_id = h.task_id AND ti.run_id = h.run_id AND ti.map_index = h.map_index
         AND ti.try_number = h.try_number
     {whose}
-    {run}
     {dag_file}
     WHERE {queued_and_ours}
     {order}";
 
 /// Keys first, everything else for the few that are taken. Joined in one go, the planner (which takes the columns of a
-/// key for independent) went through all DAG runs: 2.5 s for the same rows. A batch may be short of a run of type
-/// `backfill`, which no registered scheduler queues.
+/// key for independent) went through all DAG runs: 2.5 s for the same rows. A batch may be short of runs of type
+/// `backfill` whose hand-over is on its way; it was lost if it is not there after a minute.
 const FULL: &str = "
     WITH picked AS MATERIALIZED (
-        SELECT ti.dag_id, ti.task_id, ti.run_id, ti.map_index, s.airflow_version
+        SELECT ti.dag_id, ti.task_id, ti.run_id, ti.map_index, s.airflow_version,
+            s.has_pod_mutation_hook
         FROM {airflow}task_instance ti
         {whose}
         WHERE {queued_and_ours}
         {order}
         LIMIT $1
     )
-    SELECT {spec}, p.airflow_version
+    SELECT {spec}, p.airflow_version, p.has_pod_mutation_hook, h.command AS handed_over
     FROM picked p
     JOIN {airflow}task_instance ti
         ON ti.dag_id = p.dag_id AND ti.task_id = p.task_id AND ti.run_id = p.run_id AND ti.map_index = p.map_index
-    {run}
+    JOIN {airflow}dag_run r ON r.dag_id = ti.dag_id AND r.run_id = ti.run_id
+    LEFT JOIN LATERAL (
+        SELECT command FROM windlass.handover h
+        WHERE r.run_type = 'backfill' AND h.dag_id = ti.dag_id AND h.task_id = ti.task_id AND h.run_id = ti.run_id
+            AND h.map_index = ti.map_index AND h.try_number = ti.try_number
+        ORDER BY h.id DESC LIMIT 1
+    ) h ON true
     {dag_file}
+    WHERE r.run_type <> 'backfill' OR h.command IS NOT NULL OR ti.queued_dttm < now() - interval '60 s'
     {order}";
 
 const DEPTH: &str = "SELECT count(*) FROM {airflow}task_instance ti {whose} WHERE {queued_and_ours}";
 
 const WHOSE: &str = "JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id";
-
-const RUN: &str =
-    "JOIN {airflow}dag_run r ON r.dag_id = ti.dag_id AND r.run_id = ti.run_id AND r.run_type <> 'backfill'";
 
 const QUEUED_AND_OURS: &str = "ti.state = 'queued' AND ti.queued_dttm IS NOT NULL
     AND (ti.executor = ANY(s.executor_names) OR ti.executor IS NULL AND s.is_default)
@@ -156,13 +161,16 @@ impl Store {
         let mut tx = self.begin(Access::Scan, "look for queued task instances").await?;
         let rows = tx.rows(airflow_statement(self.intake_sql(FULL)).bind(i64::from(limit))).await?;
         tx.commit().await?;
-        rows.iter().map(|row| self.spec_of(row, None)).collect()
+        let spec = |row: &PgRow| {
+            let handed_over = row.try_get("handed_over").map_err(reading)?;
+            self.spec_of(row, handed_over)
+        };
+        rows.iter().map(spec).collect()
     }
 
     pub(crate) fn intake_sql(&self, template: &'static str) -> String {
         self.spec_sql(template)
             .replace("{whose}", WHOSE)
-            .replace("{run}", &self.airflow_sql(RUN))
             .replace("{queued_and_ours}", QUEUED_AND_OURS)
             .replace("{order}", ORDER)
     }

@@ -2,6 +2,7 @@
 
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use sqlx::types::Json;
 use windlass_core::ids::{LaunchId, Queueing};
 use windlass_core::pod::{dag_file_argument, worker_command};
 use windlass_core::task::TaskSpec;
@@ -15,7 +16,8 @@ use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::transaction::{Access, airflow_statement};
 
-/// What [`spec_of`] reads, of `ti` (task_instance) and [`DAG_FILE`]'s tables; `airflow_version` comes beside them.
+/// What [`spec_of`] reads, of `ti` (task_instance) and [`DAG_FILE`]'s tables; what its scheduler registered comes
+/// beside them.
 pub(super) const SPEC_COLUMNS: &str = "ti.dag_id, ti.task_id, ti.run_id, ti.map_index,
     coalesce(ti.try_number, 0) AS try_number, ti.queued_dttm, coalesce(ti.queue, 'default') AS queue, ti.pool,
     coalesce(ti.priority_weight, 1) AS priority_weight, coalesce(ti.queued_by_job_id, 0)::int8 AS scheduler_job_id,
@@ -26,25 +28,41 @@ pub(super) const DAG_FILE: &str = "
     LEFT JOIN {airflow}dag d ON d.dag_id = ti.dag_id
     LEFT JOIN {airflow}dag root ON d.is_subdag AND root.dag_id = d.root_dag_id";
 
-/// The version that the scheduler of the row registered; if it never did (it is being adopted), that of the last one
-/// that did.
-const VERSION: &str = "coalesce(s.airflow_version,
-    (SELECT airflow_version FROM windlass.scheduler ORDER BY seen_at DESC LIMIT 1), '') AS airflow_version";
+/// What the scheduler of the row registered; if it never did (it is being adopted), what the last one that did.
+const REGISTERED: &str = "coalesce(s.airflow_version, latest.airflow_version, '') AS airflow_version,
+    coalesce(s.has_pod_mutation_hook, latest.has_pod_mutation_hook, false) AS has_pod_mutation_hook";
+
+const SCHEDULER: &str = "
+    LEFT JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id
+    LEFT JOIN (SELECT airflow_version, has_pod_mutation_hook FROM windlass.scheduler ORDER BY seen_at DESC LIMIT 1)
+        AS latest ON s.job_id IS NULL";
 
 const READ: &str = "
-    SELECT q.launch_id, {spec}, {version}
+    SELECT q.launch_id, l.command AS own_command, {spec}, {registered}
     FROM unnest($1::text[], $2::text[], $3::text[], $4::int4[], $5::int4[], $6::timestamptz[], $7::text[])
         AS q (dag_id, task_id, run_id, map_index, try_number, queued_dttm, launch_id)
     JOIN {airflow}task_instance ti
         ON ti.dag_id = q.dag_id AND ti.task_id = q.task_id AND ti.run_id = q.run_id AND ti.map_index = q.map_index
-    LEFT JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id
+    LEFT JOIN windlass.launch l ON l.launch_id = q.launch_id
+    {scheduler}
     {dag_file}
     WHERE ti.state = 'queued' AND ti.try_number = q.try_number AND ti.queued_dttm = q.queued_dttm";
 
-const ANY_STATE: &str = "
-    SELECT {spec}, {version}
+/// Of one run; without one, of the run that was queued last.
+const RUN: &str = "
+    SELECT {spec}, {registered}
     FROM {airflow}task_instance ti
-    LEFT JOIN windlass.scheduler s ON s.job_id = ti.queued_by_job_id
+    {scheduler}
+    {dag_file}
+    WHERE ti.dag_id = $1 AND ti.run_id = coalesce($2, (
+        SELECT run_id FROM {airflow}task_instance WHERE dag_id = $1
+        ORDER BY queued_dttm DESC NULLS LAST, run_id DESC LIMIT 1))
+    ORDER BY ti.task_id, ti.map_index";
+
+const ANY_STATE: &str = "
+    SELECT {spec}, {registered}
+    FROM {airflow}task_instance ti
+    {scheduler}
     {dag_file}
     WHERE ti.dag_id = $1 AND ti.task_id = $2 AND ti.run_id = $3 AND ti.map_index = $4";
 
@@ -63,7 +81,8 @@ impl Store {
         tx.commit().await?;
         let mut specs = std::collections::BTreeMap::new();
         for row in &rows {
-            specs.insert(launch_id(row)?, self.spec_of(row, None)?);
+            let own: Option<Json<Vec<String>>> = row.try_get("own_command").map_err(reading)?;
+            specs.insert(launch_id(row)?, self.spec_of(row, own.map(|own| own.0))?);
         }
         Ok(launches.iter().map(|(launch, _)| (launch.clone(), specs.remove(launch))).collect())
     }
@@ -88,14 +107,32 @@ impl Store {
         rows.first().map(|row| self.spec_of(row, None)).transpose()
     }
 
-    /// Fills a template in that has `{spec}`, `{version}` and `{dag_file}`.
+    /// The same for all task instances of a run (`windlass render dag`); without a run, of the one queued last.
+    pub async fn run_for_render(
+        &self,
+        dag_id: &str,
+        run_id: Option<&str>,
+    ) -> Result<Vec<TaskSpec>, BridgeError> {
+        let mut tx = self.begin(Access::Scan, "read the task instances of a run").await?;
+        let query =
+            airflow_statement(self.spec_sql(RUN)).bind(dag_id.to_owned()).bind(run_id.map(str::to_owned));
+        let rows = tx.rows(query).await?;
+        tx.commit().await?;
+        rows.iter().map(|row| self.spec_of(row, None)).collect()
+    }
+
+    /// Fills a template in that has `{spec}`, `{registered}`, `{scheduler}` and `{dag_file}`.
     pub(super) fn spec_sql(&self, template: &'static str) -> String {
         let with_dag = template.replace("{dag_file}", &self.airflow_sql(DAG_FILE));
-        let filled = with_dag.replace("{spec}", SPEC_COLUMNS).replace("{version}", VERSION);
+        let filled = with_dag
+            .replace("{spec}", SPEC_COLUMNS)
+            .replace("{registered}", REGISTERED)
+            .replace("{scheduler}", SCHEDULER);
         filled.replace("{airflow}", &self.airflow_sql("{airflow}"))
     }
 
-    /// Reads a row. `command` is the one that Airflow handed over; otherwise it is rebuilt as Airflow builds it.
+    /// Reads a row. `command` is the one that Airflow handed over, or that was kept with the launch; otherwise it is
+    /// built from the row as Airflow builds it.
     pub(super) fn spec_of(&self, row: &PgRow, command: Option<Vec<String>>) -> Result<TaskSpec, BridgeError> {
         self.decode_spec(row, command).map_err(reading)
     }
@@ -105,10 +142,9 @@ impl Store {
         let queued: Option<Timestamp> = row.try_get("queued_dttm")?;
         let fileloc: Option<String> = row.try_get("fileloc")?;
         let pickled: Option<Vec<u8>> = row.try_get("executor_config")?;
-        let command = command.unwrap_or_else(|| {
-            let file = fileloc.map(|file| dag_file_argument(&file, &self.settings().dags_folder));
-            worker_command(&key, file.as_deref())
-        });
+        let file = fileloc.map(|file| dag_file_argument(&file, &self.settings().dags_folder));
+        let told = worker_command(&key, file.as_deref());
+        let own = command.filter(|command| *command != told);
         Ok(TaskSpec {
             queueing: Queueing {
                 key,
@@ -120,7 +156,9 @@ impl Store {
             priority_weight: row.try_get("priority_weight")?,
             scheduler_job_id: row.try_get("scheduler_job_id")?,
             airflow_version: row.try_get("airflow_version")?,
-            command,
+            has_pod_mutation_hook: row.try_get("has_pod_mutation_hook")?,
+            command_is_own: own.is_some(),
+            command: own.unwrap_or(told),
             // One task's bad pickle is that task's failure, not the batch's (I8).
             executor_config: executor_config::decode(pickled.as_deref()).map_err(|error| error.to_string()),
         })

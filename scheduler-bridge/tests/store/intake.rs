@@ -1,4 +1,4 @@
-use windlass_core::store::IntakePass;
+use windlass_core::store::{Claim, IntakePass};
 use windlass_core::task::{ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
@@ -8,6 +8,7 @@ on_both_versions!(
     the_full_pass_finds_what_is_queued_and_ours,
     urgent_first_and_no_more_than_the_limit,
     handed_over_keys_come_with_their_command_and_once,
+    a_backfill_runs_the_command_that_it_handed_over,
     an_undecodable_executor_config_comes_as_a_sentence,
     a_claimed_queueing_is_not_found_again,
 );
@@ -56,6 +57,8 @@ async fn the_full_pass_finds_what_is_queued_and_ours(lab: Lab) -> anyhow::Result
             priority_weight: 1,
             scheduler_job_id: SCHEDULER,
             airflow_version: "2.11.2".into(),
+            has_pod_mutation_hook: false,
+            command_is_own: false,
             command: [
                 "airflow",
                 "tasks",
@@ -73,7 +76,35 @@ async fn the_full_pass_finds_what_is_queued_and_ours(lab: Lab) -> anyhow::Result
         }
     );
     lab.sql("UPDATE dag_run SET run_type = 'backfill'").await?;
-    assert_eq!(lab.store.intake(IntakePass::Full, 100).await?, [], "a BackfillJob waits for those");
+    Ok(())
+}
+
+/// The command of a backfill has options that are in no row: it comes with the hand-over, whichever pass finds it, and
+/// is kept with the launch.
+async fn a_backfill_runs_the_command_that_it_handed_over(lab: Lab) -> anyhow::Result<()> {
+    for task in ["handed", "on_its_way", "lost"] {
+        lab.queue(&queueing(task)).await?;
+    }
+    lab.sql(
+        "UPDATE dag_run SET run_type = 'backfill';
+         UPDATE task_instance SET queued_dttm = now() WHERE task_id <> 'lost';",
+    )
+    .await?;
+    lab.sql(HAND_OVER).await?;
+    lab.sql("DELETE FROM windlass.handover WHERE task_id <> 'handed'").await?;
+    let specs = lab.store.intake(IntakePass::Full, 100).await?;
+    assert_eq!(names(&specs), ["lost", "handed"]);
+    assert!(!specs[0].command_is_own && specs[0].command.starts_with(&["airflow".into(), "tasks".into()]));
+    assert!(specs[1].command_is_own);
+    assert_eq!(specs[1].command, ["airflow", "by hand", "handed"]);
+    assert_eq!(names(&lab.store.intake(IntakePass::Handover, 100).await?), ["handed"]);
+
+    let epoch = lab.lead("a").await?;
+    let queueing = &specs[1].queueing;
+    let claim = Claim { command: Some(specs[1].command.clone()), ..lab.claim_of(queueing) };
+    lab.store.claim(epoch, std::slice::from_ref(&claim)).await?;
+    let read = lab.store.read_specs(&[(claim.launch, queueing.clone())]).await?;
+    assert_eq!(read[0].1.as_ref(), Some(&specs[1]), "as it was handed over");
     Ok(())
 }
 

@@ -188,7 +188,14 @@ impl Lab {
         let launch = LaunchId::of(&self.installation, queueing);
         let pod =
             PodRef { namespace: "tasks".into(), name: format!("pod-{}", launch.name_suffix(Attempt::FIRST)) };
-        Claim { launch, queueing: queueing.clone(), pod, scheduler_job_id: SCHEDULER, priority_weight: 1 }
+        Claim {
+            launch,
+            queueing: queueing.clone(),
+            pod,
+            scheduler_job_id: SCHEDULER,
+            priority_weight: 1,
+            command: None,
+        }
     }
 
     pub(crate) async fn lead(&self, holder: &str) -> Result<Epoch> {

@@ -55,6 +55,9 @@ impl World {
 
     /// Answers that only a create can get, nothing done.
     fn create_refusal(&mut self) -> Option<CreateAnswer> {
+        if self.cluster.hook_away_until > self.now {
+            return Some(CreateAnswer::NotMade { why: "the hook's helper is away".into() });
+        }
         if self.rng.chance(self.faults.api_conflict) {
             // 409 Conflict of two creates in one ResourceQuota, or of something that says nothing about quota.
             let of_quota = self.rng.below(2) == 0;
@@ -87,7 +90,7 @@ impl World {
         let in_term = forgotten || (held && self.now + timeout_ms <= term.expires);
         self.check.create_in_term(self.now, task, in_term);
         self.say(Some(task), || format!("daemon {} creates {pod} (attempt {})", sender.daemon, attempt.0));
-        if let Some(answer) = self.refusal().or_else(|| self.create_refusal()) {
+        if let Some(answer) = self.create_refusal().or_else(|| self.refusal()) {
             let wait = self.rng.delay(1, 20, 500);
             return self.answer_in(sender, wait, Answer::Created(answer));
         }

@@ -89,6 +89,8 @@ pub(crate) struct Cluster {
     pub(crate) full: BTreeSet<String>,
     /// Namespaces that take no pod, until then.
     pub(crate) unready: BTreeMap<String, u64>,
+    /// Until when no pod can be made (`pod_mutation_hook`).
+    pub(crate) hook_away_until: u64,
 }
 
 /// What a delete did.

@@ -130,6 +130,8 @@ impl Task {
             priority_weight: self.priority_weight,
             scheduler_job_id: self.queued_by,
             airflow_version: String::new(),
+            has_pod_mutation_hook: false,
+            command_is_own: false,
             command: Vec::new(),
             executor_config: Ok(ExecutorConfig::default()),
         }))

@@ -102,6 +102,8 @@ fn each_launch(ask: &Ask, mut tell: impl FnMut(&LaunchId)) {
         | Ask::Intake { .. }
         | Ask::FindWithdrawn { .. }
         | Ask::NotePods(_)
+        | Ask::FollowOwners { .. }
+        | Ask::KeepLog { .. }
         | Ask::Purge { .. }
         | Ask::DeletePod { .. }
         | Ask::Watch(_)

@@ -37,6 +37,10 @@ impl World {
             self.cluster.away_until = self.now + self.rng.between(200, 15_000);
             self.say(None, || "the API server is away".into());
         }
+        if self.rng.chance(self.faults.hook_away) {
+            self.cluster.hook_away_until = self.now + self.rng.delay(200, 5_000, 60_000);
+            self.say(None, || "no pod can be made".into());
+        }
         if self.rng.chance(self.faults.namespace_unready) {
             self.unready_namespace();
         }
@@ -178,6 +182,7 @@ impl World {
         self.db.away_until = self.now;
         self.cluster.away_until = self.now;
         self.cluster.unready.clear();
+        self.cluster.hook_away_until = 0;
         for node in 0..self.cluster.nodes.len() {
             self.node_back(node);
         }

@@ -135,6 +135,8 @@ impl World {
             }
             // Rows are kept for longer than a run takes.
             Ask::Purge { .. }
+            | Ask::KeepLog { .. }
+            | Ask::FollowOwners { .. }
             | Ask::Create { .. }
             | Ask::GetPod { .. }
             | Ask::DeletePod { .. }
@@ -263,6 +265,11 @@ pub(crate) fn failed(ask: &Ask) -> Answer {
         Ask::Create { .. } => Answer::Created(CreateAnswer::Unknown { error: error() }),
         Ask::GetPod { .. } => Answer::Got(GetAnswer::Failed { error: error() }),
         Ask::DeletePod { .. } => Answer::Deleted(DeleteAnswer::Failed { error: error() }),
-        Ask::NotePods(_) | Ask::Purge { .. } | Ask::Watch(_) | Ask::Exit => Answer::Done,
+        Ask::NotePods(_)
+        | Ask::KeepLog { .. }
+        | Ask::FollowOwners { .. }
+        | Ask::Purge { .. }
+        | Ask::Watch(_)
+        | Ask::Exit => Answer::Done,
     }
 }

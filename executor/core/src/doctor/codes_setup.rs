@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Warning};
 
 /// In the order of [`Code`].
-pub(super) static SETUP: [About; 24] = [
+pub(super) static SETUP: [About; 25] = [
     row(
         Code::Configuration,
         "configuration",
@@ -151,11 +151,22 @@ pub(super) static SETUP: [About; 24] = [
     row(
         Code::PodMutationHook,
         "pod-mutation-hook",
-        Warning,
+        Error,
         [
-            "the schedulers have a pod_mutation_hook, and Windlass, which is no Python, does not call it",
-            "pods are created without what the hook adds",
-            "put what it does into the pod template or an admission policy, then remove the hook",
+            "the schedulers have a pod_mutation_hook, and nothing says whether it is to be called",
+            "no pod is made of their tasks: they stay queued",
+            "set pod.mutation-hook to `helper` to have it called, or to `ignore` to make pods without it",
+        ],
+    ),
+    row(
+        Code::MutationHelper,
+        "mutation-helper",
+        Error,
+        [
+            "the helper that calls pod_mutation_hook does not answer",
+            "no pod is made of the tasks of schedulers that have the hook: they stay queued",
+            "share the folder of wake.socket between scheduler and daemon, and read the scheduler's log; run the doctor \
+             in the daemon's container",
         ],
     ),
     row(

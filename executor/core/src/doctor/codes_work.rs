@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Info, Warning};
 
 /// In the order of [`Code`].
-pub(super) static WORK: [About; 27] = [
+pub(super) static WORK: [About; 26] = [
     row(
         Code::QueuedWithoutLaunch,
         "queued-without-launch",
@@ -34,17 +34,6 @@ pub(super) static WORK: [About; 27] = [
             "queued task instances ask for another executor",
             "that executor runs them, not Windlass",
             "nothing",
-        ],
-    ),
-    row(
-        Code::QueuedByBackfill,
-        "queued-by-backfill",
-        Warning,
-        [
-            "a task instance belongs to a backfill: in Airflow 2 a BackfillJob, not a scheduler, waits for its \
-             end",
-            "Windlass does not launch it",
-            "run it with another executor, or start the runs one by one with `airflow dags trigger --exec-date`",
         ],
     ),
     row(

@@ -280,6 +280,8 @@ pub struct Limits {
     pub lease_ms: u64,
     /// `intake.full-pass-seconds`.
     pub full_pass_ms: u64,
+    /// Whether a `pod_mutation_hook` keeps pods from being made (pod.mutation-hook = refuse).
+    pub refuses_hook: bool,
     /// How pods are read and which are deleted.
     pub policy: Policy,
     /// Namespaces that are watched; None: all.
@@ -316,6 +318,7 @@ impl Default for Limits {
             unreachable_ms: policy.unreachable_ms,
             lease_ms: 4_500,
             full_pass_ms: 5_000,
+            refuses_hook: false,
             policy,
             watched: None,
             version: String::new(),

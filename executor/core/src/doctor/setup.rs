@@ -48,8 +48,8 @@ fn living(facts: &Facts, scheduler: &Scheduler, found: &mut Vec<Finding>) {
         let what = format!("Airflow {}; known are 2.10 and 2.11", scheduler.airflow_version);
         found.push(Finding::new(Code::AirflowVersion, &object, what));
     }
-    if scheduler.has_pod_mutation_hook {
-        let what = "airflow_local_settings or a policy plugin defines pod_mutation_hook";
+    if scheduler.has_pod_mutation_hook && facts.limits.refuses_hook {
+        let what = "airflow_local_settings.py or a policy plugin defines pod_mutation_hook, and pod.mutation-hook is `refuse`";
         found.push(Finding::new(Code::PodMutationHook, &object, what));
     }
 }

@@ -34,6 +34,8 @@ pub enum Trial {
     Quota(String),
     /// Its namespace is not ready: being deleted, not there, without our Role.
     NotReady(String),
+    /// What would make it is away, or a choice is missing.
+    NotMade(String),
     /// It is refused, or cannot be rendered.
     Refused(String),
     /// No answer, or one that says nothing.
@@ -52,8 +54,6 @@ pub enum Waits {
     Over,
     /// Another executor has it.
     OtherExecutor,
-    /// It is of a backfill.
-    Backfill,
     /// Its scheduler is not registered.
     Unregistered,
     /// Nobody leads.
@@ -68,6 +68,8 @@ pub enum Waits {
     Quota,
     /// Its namespace is being deleted, is not there, or lacks our Role.
     NamespaceNotReady,
+    /// Its pod cannot be made: `pod_mutation_hook` is not called.
+    MutationHook,
     /// The API server or the template refuses the pod.
     Refused,
     /// Its turn to be created has not come.

@@ -20,10 +20,6 @@ pub(super) fn unlaunched(facts: &Facts, found: &mut Vec<Finding>) {
                 let what = format!("{queued} and has no launch{why}");
                 found.push(Finding::new(Code::QueuedWithoutLaunch, object, what));
             }
-            Whose::Backfill => {
-                let what = format!("{queued} by a backfill");
-                found.push(Finding::new(Code::QueuedByBackfill, object, what));
-            }
             Whose::Nobody => {
                 let what = format!("{queued} and names no job that queued it");
                 found.push(Finding::new(Code::QueuedByUnregistered, object, what));

@@ -7,8 +7,6 @@ use super::facts::{Scheduler, TaskFacts};
 pub enum Whose {
     /// Windlass.
     Ours,
-    /// Its DAG run is a backfill.
-    Backfill,
     /// `queued_by_job_id` is NULL.
     Nobody,
     /// The job that queued it never registered.
@@ -26,9 +24,6 @@ pub enum Whose {
 /// Decides for a row that is or was queued.
 pub fn whose(task: &TaskFacts, schedulers: &[Scheduler]) -> Whose {
     let Some(job) = task.queued_by else { return Whose::Nobody };
-    if task.run_type.as_deref() == Some("backfill") {
-        return Whose::Backfill;
-    }
     let Some(scheduler) = schedulers.iter().find(|s| s.job_id == job) else {
         return Whose::Unregistered { job };
     };

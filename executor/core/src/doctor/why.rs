@@ -48,11 +48,6 @@ fn queued(story: &Story, task: &TaskFacts) -> Why {
 fn not_ours(whose: &Whose, task: &TaskFacts) -> Option<Why> {
     Some(match whose {
         Whose::Ours => return None,
-        Whose::Backfill => Why::new(
-            Waits::Backfill,
-            "its run is a backfill, which a BackfillJob and no scheduler waits for",
-            "Windlass does not launch it; start such runs with `airflow dags trigger --exec-date`",
-        ),
         Whose::Other { executor } => Why::new(
             Waits::OtherExecutor,
             format!("it is for another executor: {executor}"),
@@ -72,7 +67,14 @@ fn not_ours(whose: &Whose, task: &TaskFacts) -> Option<Why> {
             Why::new(
                 Waits::Unregistered,
                 format!("job {job}, which queued it, has not registered in windlass.scheduler ({kind})"),
-                "a scheduler with the plugin adopts it once that job is dead; give every scheduler the plugin",
+                match &task.queued_by_job {
+                    Some(job) if job.kind == "BackfillJob" => {
+                        "start the backfill where [core] executor names Windlass; a scheduler does not adopt its tasks"
+                    }
+                    _ => {
+                        "a scheduler with the plugin adopts it once that job is dead; give every scheduler the plugin"
+                    }
+                },
             )
         }
     })
@@ -187,6 +189,11 @@ fn not_created(story: &Story, launch: &LaunchFacts, bound: String) -> Why {
             format!("namespace {} is not ready: {said}", launch.row.pod.namespace),
             "it is tried again every 2 s while the namespace is held; after 30 s of that the task fails with that reason",
         ),
+        Some(Trial::NotMade(said)) => Why::new(
+            Waits::MutationHook,
+            format!("its pod cannot be made: {said}"),
+            format!("it is tried again every 2 s; {bound}"),
+        ),
         Some(Trial::Refused(said)) => Why::new(
             Waits::Refused,
             format!("its pod would be refused: {said}"),
@@ -198,7 +205,9 @@ fn not_created(story: &Story, launch: &LaunchFacts, bound: String) -> Why {
             let said = match &story.trial {
                 Some(Trial::Admitted) => "; a dry run of its create is admitted".to_owned(),
                 Some(Trial::Unknown(said)) => format!("; a dry run of its create was not answered: {said}"),
-                Some(Trial::Quota(_) | Trial::NotReady(_) | Trial::Refused(_)) | None => String::new(),
+                Some(Trial::Quota(_) | Trial::NotReady(_) | Trial::NotMade(_) | Trial::Refused(_)) | None => {
+                    String::new()
+                }
             };
             let what = format!("claimed {waited} ago; {ahead} created before it in its namespace{said}");
             Why::new(

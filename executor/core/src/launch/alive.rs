@@ -4,7 +4,7 @@ use super::{Action, Alive, Fact, Judgement, Launch, PodEnd, PodLeft, PodStanding
 use super::{classify, judge_end, judge_unstarted};
 use crate::cluster::GetAnswer;
 use crate::ids::{Attempt, PodRef, PodUid};
-use crate::outcome::{Outcome, Reason};
+use crate::outcome::{Outcome, OutcomeKind, Reason};
 use crate::pod_view::PodView;
 use crate::store::LaunchChange;
 use crate::task::TaskView;
@@ -153,8 +153,15 @@ impl Launch {
 
     /// The outcome is stored before anything is deleted (I3).
     pub(super) fn settle(&mut self, outcome: Outcome, left: PodLeft, now: Millis) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let PodLeft::Over { uid, .. } = &left
+            && loses_its_log(&outcome)
+        {
+            actions.push(Action::KeepLog { uid: uid.clone() });
+        }
         self.stage = Stage::Settling { outcome: outcome.clone(), left, asked: now };
-        vec![Action::Save(LaunchChange::Settle { outcome })]
+        actions.push(Action::Save(LaunchChange::Settle { outcome }));
+        actions
     }
 
     fn ask_for_pod(&mut self, now: Millis) -> Vec<Action> {
@@ -343,4 +350,9 @@ fn with_wait(mut outcome: Outcome, waits_for: Option<&str>) -> Outcome {
         outcome.message = format!("{}; its pod waited for: {why}", outcome.message);
     }
     outcome
+}
+
+/// Whether what the pod wrote is nowhere else: a worker that ended by itself has handed in the task's log.
+fn loses_its_log(outcome: &Outcome) -> bool {
+    outcome.kind == OutcomeKind::Failure && outcome.reason != Some(Reason::TaskFailed)
 }

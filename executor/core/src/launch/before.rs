@@ -129,6 +129,7 @@ impl Launch {
             CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
+            | CreateAnswer::NotMade { .. }
             | CreateAnswer::Unknown { .. } => self.create_failed(now, policy),
             CreateAnswer::TooManyRequests { retry_after_ms } => {
                 self.create_failed(now, policy);

@@ -59,6 +59,11 @@ pub enum Action {
         /// Which attempt's pod: an earlier one is deleted without its answer being awaited.
         attempt: Attempt,
     },
+    /// Keep the last lines of the pod that failed; no answer is awaited.
+    KeepLog {
+        /// Which pod.
+        uid: PodUid,
+    },
     /// Write; answer `Saved` or `Refused` (none awaited for `Created` and `Running`).
     Save(LaunchChange),
 }

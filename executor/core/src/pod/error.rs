@@ -33,6 +33,9 @@ pub enum RenderError {
         /// Its `apiVersion`.
         api_version: String,
     },
+    /// `pod_mutation_hook` made something that cannot be launched; what.
+    #[error("pod_mutation_hook changed the pod: {0}")]
+    Hook(String),
     /// A container without an image.
     #[error(
         "container `{container}` of the pod has no image; set it in the pod template, or set [kubernetes_executor] \
@@ -50,6 +53,7 @@ impl RenderError {
         match self {
             Self::Template(_) | Self::NotAPod { .. } | Self::NoImage { .. } => Reason::TemplateInvalid,
             Self::ExecutorConfig(_) | Self::Override(_) => Reason::ExecutorConfigInvalid,
+            Self::Hook(_) => Reason::MutationHookFailed,
             Self::Command(_) => Reason::Unsupported,
         }
     }

@@ -9,7 +9,8 @@
 //!   is kept in the annotation `windlass.dev/pod-override-name`.
 //! - The annotation `windlass.dev/queued-at`.
 //! - Labels `windlass.dev/*`; beside a KubernetesExecutor also `airflow_executor_done=True`.
-//! - `pod_mutation_hook` is not called: it is Python.
+//! - What `pod_mutation_hook` does to the name, and to the labels and annotations of Windlass, does not hold
+//!   ([`sign_again`]); another namespace is an error.
 //! - A template that is a list or a single value is an error; Python ignores its content.
 //! - YAML tags `!!binary`, `!!set`, `!!omap`, `!!pairs` are an error, and times that are not ISO 8601.
 
@@ -35,7 +36,7 @@ pub use labels::{
 pub use model::{FieldError, json_key};
 pub use name::{NAME_MAX, pod_name, slugify, visible_part, with_suffix};
 pub use neighbour::{LABEL_EXECUTOR_DONE, NeighbourSelectors};
-pub use render::{check, namespace_of, pod_ref, render};
+pub use render::{check, namespace_of, pod_ref, render, sign_again};
 pub use template::{Template, TemplateError};
 
 /// Annotation with `queued_dttm`: with Airflow's own annotations it tells the queueing that the pod was made for.

@@ -124,6 +124,35 @@ fn wanted_image(wanted: Option<&Object>) -> Option<&str> {
     wanted?.get("spec")?.get("containers")?.get(0)?.get("image")?.as_str().filter(|image| !image.is_empty())
 }
 
+/// A rendered pod that `pod_mutation_hook` has changed, with Windlass's own name, labels and annotations set again.
+///
+/// # Errors
+/// The hook has moved it to another namespace: the launch is recorded in the one that it was claimed for.
+pub fn sign_again(
+    pod: Value,
+    settings: &PodSettings,
+    spec: &TaskSpec,
+    launch: &LaunchId,
+    attempt: Attempt,
+) -> Result<Value, RenderError> {
+    let place = pod_ref(settings, spec, launch, attempt);
+    let Value::Object(mut pod) = pod else {
+        return Err(RenderError::Hook("it left no pod".into()));
+    };
+    let moved = pod.get("metadata").and_then(|metadata| metadata.get("namespace"));
+    if moved.and_then(Value::as_str) != Some(&place.namespace) {
+        let moved = moved.map_or_else(|| "none".into(), Value::to_string);
+        let what = format!(
+            "it set metadata.namespace to {moved} where the task's pod belongs into \"{}\"; name the namespace in \
+             pod_override instead",
+            place.namespace
+        );
+        return Err(RenderError::Hook(what));
+    }
+    sign(&mut pod, settings, place.name, (launch, attempt, spec.queueing.queued_at));
+    Ok(Value::Object(pod))
+}
+
 /// Sets what the override must not: the name, by which a repeated create is known, the labels that the watch selects and
 /// reads, and what a database that has lost the launch cannot tell. A name that the override asked for is kept in an
 /// annotation.

@@ -4,7 +4,7 @@ use super::airflow::Airflow;
 use super::fault::Fault;
 use super::kubernetes::Kubernetes;
 use super::options::keys_of;
-use super::settings::Settings;
+use super::settings::{MutationHook, Settings};
 use super::typed::Values;
 use super::{AirflowSettings, options};
 
@@ -34,6 +34,12 @@ pub(super) fn relations(own: &Settings, airflow: &AirflowSettings) -> Vec<Fault>
             "a create of {create} ms and the margin of {MARGIN_MS} ms do not fit into term.lease-ms = {lease}"
         ),
         "lower create.timeout-ms or raise term.lease-ms: a create must end before its term does",
+    );
+    must(
+        own.pod.mutation_hook != MutationHook::Helper || !own.wake.socket.as_os_str().is_empty(),
+        "pod.mutation-hook",
+        "is `helper`, and wake.socket names no folder that is shared with the scheduler".into(),
+        "set WINDLASS_WAKE_SOCKET for both containers",
     );
     let pending = own.launch.pending_timeout_seconds.saturating_mul(1_000);
     let queued = airflow.task_queued_timeout_ms;

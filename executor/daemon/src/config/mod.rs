@@ -233,6 +233,7 @@ impl Config {
             unreachable_ms: self.own.launch.node_unreachable_seconds.saturating_mul(1_000),
             lease_ms: self.own.term.lease_ms,
             full_pass_ms,
+            refuses_hook: self.own.pod.mutation_hook == settings::MutationHook::Refuse,
             policy: self.launch_policy(),
             watched: match &self.kubernetes.namespaces {
                 windlass_cluster::Namespaces::All => None,

@@ -29,6 +29,18 @@ words! {
     }
 }
 
+words! {
+    /// What is done about the `pod_mutation_hook` of Airflow's local settings.
+    MutationHook {
+        /// Pods are not made.
+        Refuse = "refuse",
+        /// Pods are made without it.
+        Ignore = "ignore",
+        /// It is called.
+        Helper = "helper",
+    }
+}
+
 settings! {
     /// How pods are created.
     create: Create {
@@ -68,9 +80,20 @@ settings! {
         /// A pod that has been terminating for this long, in seconds, is taken to be on a lost node: the heartbeat of
         /// its worker then decides.
         node_unreachable_seconds: u64 = 120,
+        /// Last lines of a failed pod's log that are kept with its reason, shown in Airflow's event log and added to the
+        /// task's log; at most 8 KiB. They are what the container wrote, secrets included. 0: none.
+        failed_log_lines: u32 = 40,
         /// Whether pods carry the label `airflow_executor_done=True`, which hides them from a KubernetesExecutor that
         /// watches the same namespaces (it would delete or adopt them). auto: yes if `[core] executor` names one.
         hide_from_kubernetes_executor: Choice = Choice::Auto,
+    }
+    /// How pods are made.
+    pod: Pod {
+        /// Where the scheduler has a `pod_mutation_hook` (airflow_local_settings.py or a policy plugin), which is
+        /// Python. helper: a process that the plugin starts beside the scheduler calls it for each pod, by the socket
+        /// `pod-mutation.sock` in the folder of wake.socket. ignore: pods are made without it. refuse: pods are not
+        /// made, and their tasks stay queued, until you have chosen.
+        mutation_hook: MutationHook = MutationHook::Refuse,
     }
     /// How pods are watched.
     observe: Observe {

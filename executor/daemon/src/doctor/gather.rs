@@ -12,6 +12,8 @@ use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 use super::report::{CHECKS, Report};
 use crate::config::Config;
 use crate::config::fault::{Fault, Faults};
+use crate::config::settings::MutationHook;
+use crate::hook::Hook;
 use crate::pods::{Renderer, imaginary};
 
 /// Between two looks: longer than what a leader needs for any one step.
@@ -60,7 +62,8 @@ pub(super) async fn examine(config: Option<&Config>, faults: &[Fault]) -> Seen {
     };
     let (cluster, answered) = cluster(config, report).await;
     seen.cluster = cluster;
-    template(config, installation.clone(), report);
+    let hook = has_hook(seen.store.as_ref()).await;
+    pods(config, installation.clone(), hook, report).await;
     let (Some(store), Some(installation)) = (&seen.store, installation) else {
         for check in OF_THE_LOOK {
             report.skipped(check, "the database does not tell");
@@ -176,26 +179,45 @@ async fn cluster(config: &Config, report: &mut Report) -> (Option<Cluster>, bool
     (Some(cluster), answered)
 }
 
-/// Renders the pod of an imaginary task.
-fn template(config: &Config, installation: Option<InstallationId>, report: &mut Report) {
+/// What pods are made with: the template, tried with an imaginary task, and the helper of `pod_mutation_hook`.
+async fn pods(config: &Config, installation: Option<InstallationId>, hook: bool, report: &mut Report) {
+    let file = config.kubernetes.pod_template_file.as_ref();
+    let object = file.map_or("no template".to_owned(), |path| path.display().to_string());
+    let mut findings: Vec<Finding> = template(config, installation, &object).into_iter().collect();
+    if hook
+        && config.own.pod.mutation_hook == MutationHook::Helper
+        && let Err(why) = Hook::of(config).probe().await
+    {
+        findings.push(Finding::new(Code::MutationHelper, "pod_mutation_hook", why));
+    }
+    report.found("pod template", findings, &format!("{object} makes a pod"));
+}
+
+fn template(config: &Config, installation: Option<InstallationId>, object: &str) -> Option<Finding> {
     let installation = installation.unwrap_or_else(|| InstallationId(crate::render::NO_INSTALLATION.into()));
     let key =
         TaskKey { dag_id: "doctor".into(), task_id: "doctor".into(), run_id: "doctor".into(), map_index: -1 };
     let spec = imaginary(key);
-    let file = config.kubernetes.pod_template_file.as_ref();
-    let object = file.map_or("no template".to_owned(), |path| path.display().to_string());
     let renderer = Renderer::for_once(config, installation.clone());
     let launch = LaunchId::of(&installation, &spec.queueing);
-    match renderer.render(&spec, &launch, Attempt::FIRST) {
-        Ok(_) if file.is_some_and(|path| !path.exists()) => {
+    let drafted = renderer.draft(&spec, &launch, Attempt::FIRST);
+    let missing = || config.kubernetes.pod_template_file.as_ref().is_some_and(|path| !path.exists());
+    match drafted.and_then(|pod| renderer.check(&spec, &pod)) {
+        Ok(()) if missing() => {
             let what = "it does not exist, and pods are made without it".to_owned();
-            report.found("pod template", vec![Finding::new(Code::TemplateMissing, object, what)], "");
+            Some(Finding::new(Code::TemplateMissing, object, what))
         }
-        Ok(_) => report.found("pod template", Vec::new(), &format!("{object} makes a pod")),
-        Err((_, why)) => {
-            report.found("pod template", vec![Finding::new(Code::TemplateInvalid, object, why)], "");
-        }
+        Ok(()) => None,
+        Err((_, why)) => Some(Finding::new(Code::TemplateInvalid, object, why)),
     }
+}
+
+/// Whether a scheduler has registered with a `pod_mutation_hook`.
+async fn has_hook(store: Option<&Store>) -> bool {
+    let Some(store) = store else { return false };
+    let status = store.status(0).await;
+    // What keeps it from being read is told by the look.
+    status.is_ok_and(|status| status.schedulers.iter().any(|scheduler| scheduler.has_pod_mutation_hook))
 }
 
 /// Everything that a look needs.

@@ -13,9 +13,13 @@ use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef};
 use windlass_core::pod::pod_name;
 use windlass_core::store::{LaunchRow, PodLaunch, QueuedTask, SaveAnswer, TermAnswer};
 use windlass_core::task::TaskSpec;
+use windlass_core::time::Millis;
 use windlass_engine::{Answer, Ask};
 
+use super::logs::FailedLogs;
+use super::owners::Owners;
 use crate::clock;
+use crate::hook::Unmade;
 use crate::metrics::Metrics;
 use crate::pods::Renderer;
 
@@ -31,6 +35,13 @@ const CREATE_GRACE_MS: u64 = 500;
 /// Longest time for a GET or DELETE, in milliseconds.
 const CALL_MS: u64 = 5_000;
 
+/// Of one create.
+#[derive(Clone, Copy)]
+struct Limits {
+    timeout_ms: u64,
+    start_by: Millis,
+}
+
 /// The world as the driver reaches it.
 pub struct Edges {
     /// Database.
@@ -45,6 +56,12 @@ pub struct Edges {
     pub holder: String,
     /// Namespaces whose pods are watched.
     pub namespaces: Namespaces,
+    /// Of failed pods.
+    pub logs: FailedLogs,
+    /// Of adopted tasks.
+    pub owners: Owners,
+    /// Whether pods are hidden from a KubernetesExecutor that watches the same namespaces.
+    pub hides_pods: bool,
     /// What calls took.
     pub metrics: Arc<Metrics>,
     /// `[kubernetes_executor] delete_option_kwargs`' `grace_period_seconds`.
@@ -99,17 +116,8 @@ impl Edges {
                 let saved = timeout(Duration::from_millis(DATABASE_MS), store.save(epoch, &updates)).await;
                 Answer::Saved(saved.unwrap_or_else(|_| SaveAnswer::Failed { error: late(DATABASE_MS) }))
             }
-            Ask::NotePods(of) => {
-                // Best effort (I5): a row that is locked now keeps its old value.
-                if let Err(error) = within(DATABASE_MS, store.note_pods(&of)).await {
-                    tracing::debug!("external_executor_id was not written: {error}");
-                }
-                Answer::Done
-            }
-            Ask::Purge { epoch } => {
-                if let Err(error) = within(PASS_MS, store.purge(epoch, self.retention, PURGE_MAX)).await {
-                    tracing::warn!("old launches were not purged: {error}");
-                }
+            ask @ (Ask::NotePods(_) | Ask::KeepLog { .. } | Ask::FollowOwners { .. } | Ask::Purge { .. }) => {
+                self.as_far_as_it_goes(ask).await;
                 Answer::Done
             }
             // This process may have stood still since the engine decided (I4).
@@ -117,16 +125,45 @@ impl Edges {
                 let error = "not sent: the term could have ended before it landed".into();
                 Answer::Created(CreateAnswer::Unknown { error })
             }
-            Ask::Create { launch, attempt, pod, spec, timeout_ms, .. } => {
-                Answer::Created(self.create(&launch, attempt, &pod, &spec, timeout_ms).await)
+            Ask::Create { launch, attempt, pod, spec, timeout_ms, start_by } => {
+                let limits = Limits { timeout_ms, start_by };
+                Answer::Created(self.create(&launch, attempt, &pod, &spec, limits).await)
             }
             Ask::GetPod { launch, attempt, pod } => Answer::Got(self.get(&pod, &launch, attempt).await),
             Ask::DeletePod { pod, uid, resource_version } => {
+                self.logs.kept(&uid).await;
                 let call = self.cluster.delete(&pod, &uid, resource_version.as_deref(), self.grace_seconds);
                 let answer = timeout(Duration::from_millis(CALL_MS), call).await;
                 Answer::Deleted(answer.unwrap_or_else(|_| DeleteAnswer::Failed { error: late(CALL_MS) }))
             }
             Ask::Watch(_) | Ask::Exit => Answer::Done,
+        }
+    }
+
+    /// What nothing hangs on: a failure is told, and what was not done is done another time.
+    async fn as_far_as_it_goes(&self, ask: Ask) {
+        let store = &self.store;
+        match ask {
+            Ask::NotePods(of) => {
+                // Best effort (I5): a row that is locked now keeps its old value.
+                if let Err(error) = within(DATABASE_MS, store.note_pods(&of)).await {
+                    tracing::debug!("external_executor_id was not written: {error}");
+                }
+            }
+            Ask::KeepLog { epoch, launch, pod, uid } => {
+                self.logs.keep((&self.cluster, store), epoch, (&launch, &pod, uid)).await;
+            }
+            Ask::FollowOwners { epoch } => {
+                if let Err(error) = self.owners.follow(self, epoch).await {
+                    tracing::warn!("pods are not all labelled with their task's scheduler: {error}");
+                }
+            }
+            Ask::Purge { epoch } => {
+                if let Err(error) = within(PASS_MS, store.purge(epoch, self.retention, PURGE_MAX)).await {
+                    tracing::warn!("old launches were not purged: {error}");
+                }
+            }
+            _ => {}
         }
     }
 
@@ -172,18 +209,23 @@ impl Edges {
         attempt: Attempt,
         pod: &PodRef,
         spec: &TaskSpec,
-        timeout_ms: u64,
+        limits: Limits,
     ) -> CreateAnswer {
-        let answer = match self.renderer.render(spec, launch, attempt) {
+        let answer = match self.renderer.make(spec, launch, attempt).await {
+            // The hook is asked: time has passed. What it made is there at once the next time.
+            Ok(_) if clock::now() > limits.start_by => {
+                CreateAnswer::NotMade { why: "pod_mutation_hook took longer than the term allows".into() }
+            }
             Ok(body) => {
                 debug_assert_eq!(
                     body["metadata"]["name"].as_str(),
                     Some(pod.name.as_str()),
                     "the name is the launch's"
                 );
-                self.send(&body, launch, attempt, timeout_ms).await
+                self.send(&body, launch, attempt, limits.timeout_ms).await
             }
-            Err((reason, message)) => CreateAnswer::Refused { reason, message },
+            Err(Unmade::NotNow(why)) => CreateAnswer::NotMade { why },
+            Err(Unmade::Never(reason, message)) => CreateAnswer::Refused { reason, message },
         };
         match &answer {
             CreateAnswer::Created(_) => {
@@ -197,6 +239,7 @@ impl Edges {
             | CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
+            | CreateAnswer::NotMade { .. }
             | CreateAnswer::TooManyRequests { .. }
             | CreateAnswer::Unknown { .. } => {}
         }
@@ -249,7 +292,13 @@ fn late(limit_ms: u64) -> String {
 /// The call's name as metrics label; None for calls that are not the database's.
 fn database_call(ask: &Ask) -> Option<&'static str> {
     match ask {
-        Ask::Create { .. } | Ask::GetPod { .. } | Ask::DeletePod { .. } | Ask::Watch(_) | Ask::Exit => None,
+        Ask::Create { .. }
+        | Ask::GetPod { .. }
+        | Ask::DeletePod { .. }
+        | Ask::KeepLog { .. }
+        | Ask::FollowOwners { .. }
+        | Ask::Watch(_)
+        | Ask::Exit => None,
         _ => Some(name_of(ask)),
     }
 }
@@ -285,6 +334,8 @@ pub(super) fn name_of(ask: &Ask) -> &'static str {
         Ask::FindLaunches(_) => "find_launches",
         Ask::Save { .. } => "save",
         Ask::NotePods(_) => "note_pods",
+        Ask::KeepLog { .. } => "keep_log",
+        Ask::FollowOwners { .. } => "follow_owners",
         Ask::Purge { .. } => "purge",
         Ask::Create { .. } => "create_pod",
         Ask::GetPod { .. } => "get_pod",

@@ -4,6 +4,8 @@
 //! engine bounds its commands), pod events through a bounded channel: a burst slows the watch, not the engine.
 
 mod execute;
+mod logs;
+mod owners;
 mod trouble;
 mod wake;
 mod watch;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use execute::Edges;
+pub use logs::FailedLogs;
+pub use owners::Owners;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;

@@ -14,6 +14,7 @@ use windlass_core::ids::{LaunchId, TaskKey};
 
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
+use crate::hook::Unmade;
 use crate::pods::Renderer;
 
 /// For the dry run of a create.
@@ -164,9 +165,10 @@ async fn try_create(
     let specs = store.read_specs(std::slice::from_ref(&of)).await?;
     let Some((id, Some(spec))) = specs.into_iter().next() else { return Ok(None) };
     let renderer = Renderer::for_once(config, story.facts.installation.clone());
-    Ok(Some(match renderer.render(&spec, &id, launch.row.attempt) {
+    Ok(Some(match renderer.make(&spec, &id, launch.row.attempt).await {
         Ok(pod) => cluster.try_create(&pod, &id, TRY_LIMIT).await,
-        Err((reason, message)) => Trial::Refused(format!("{reason}: {message}")),
+        Err(Unmade::NotNow(why)) => Trial::NotMade(why),
+        Err(Unmade::Never(reason, message)) => Trial::Refused(format!("{reason}: {message}")),
     }))
 }
 

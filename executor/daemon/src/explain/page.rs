@@ -59,7 +59,6 @@ fn of_task(page: &mut String, story: &Story, task: &TaskFacts) {
     let executor = task.executor.as_deref().unwrap_or("the default of its scheduler");
     let whose = match whose(task, schedulers) {
         Whose::Ours => "Windlass",
-        Whose::Backfill => "a backfill",
         Whose::Nobody | Whose::Unregistered { .. } => "not taken by Windlass",
         Whose::Other { .. } => "not Windlass",
     };

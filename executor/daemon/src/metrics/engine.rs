@@ -23,8 +23,8 @@ const STAGES: [&str; 12] = [
     "closing",
     "closed",
 ];
-const ERROR_SOURCES: [&str; 8] =
-    ["database", "kubernetes", "quota", "namespace", "pod", "intake", "watch", "recovery"];
+const ERROR_SOURCES: [&str; 9] =
+    ["database", "kubernetes", "quota", "namespace", "hook", "pod", "intake", "watch", "recovery"];
 const OUTBOX: [&str; 5] = ["claims", "saves", "reads", "gets", "deletes"];
 
 pub(super) struct EngineMetrics {

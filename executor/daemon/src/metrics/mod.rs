@@ -18,8 +18,8 @@ use windlass_engine::Report;
 use engine::EngineMetrics;
 use page::{LATENCY, Page};
 
-const VERBS: [Verb; 7] =
-    [Verb::Create, Verb::Get, Verb::Logs, Verb::List, Verb::Watch, Verb::Delete, Verb::Review];
+const VERBS: [Verb; 8] =
+    [Verb::Create, Verb::Get, Verb::Logs, Verb::List, Verb::Watch, Verb::Delete, Verb::Patch, Verb::Review];
 /// How the plugin's wake reached us.
 pub const WAKES: [&str; 2] = ["socket", "notify"];
 /// A turn of the loop costs microseconds; over 100 ms something is wrong.

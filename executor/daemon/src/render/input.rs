@@ -136,6 +136,8 @@ impl Input {
             number => number.as_i64().ok_or("scheduler_job_id is no number")?,
         };
         Ok(TaskSpec {
+            has_pod_mutation_hook: false,
+            command_is_own: false,
             command: self.command.unwrap_or_else(|| worker_command(&key, None)),
             queueing: Queueing { key, try_number, queued_at: usual.queueing.queued_at },
             queue: self.queue.unwrap_or(usual.queue),

@@ -1,6 +1,9 @@
-//! `windlass render pod`: the exact pod for a task instance.
+//! `windlass render`: the exact pod for a task instance, or all of a run.
 
+mod dag;
 mod input;
+
+pub use dag::{RenderDag, dag};
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use windlass_core::time::UtcMicros;
 
 use crate::cli::{Failure, print};
 use crate::config::Config;
+use crate::hook::Unmade;
 use crate::pods::{Renderer, imaginary};
 use crate::yaml;
 
@@ -103,7 +107,7 @@ pub struct RenderPod {
 
 /// Form of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PodForm {
+pub(super) enum PodForm {
     /// As `kubectl apply -f` takes it.
     Yaml,
     /// As it is sent.
@@ -125,7 +129,16 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
     let failed = |what: &str, (reason, message): (Reason, String)| {
         Failure::other(format!("{what} {}: {reason}: {message}", spec.queueing.key))
     };
-    let pod = renderer.draft(&spec, &launch, Attempt(of.attempt)).map_err(|why| failed("no pod for", why))?;
+    let attempt = Attempt(of.attempt);
+    let draft = renderer.draft(&spec, &launch, attempt).map_err(|why| failed("no pod for", why))?;
+    let pod = match renderer.mutate(draft.clone(), &spec, &launch, attempt).await {
+        Ok(pod) => pod,
+        Err(Unmade::Never(reason, message)) => return Err(failed("no pod for", (reason, message))),
+        Err(Unmade::NotNow(why)) => {
+            print(&of.write(&draft))?;
+            return Err(Failure::other(format!("this is the pod before pod_mutation_hook: {why}")));
+        }
+    };
     print(&of.write(&pod))?;
     renderer.check(&spec, &pod).map_err(|why| failed("this pod would not be created for", why))
 }

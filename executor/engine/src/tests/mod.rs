@@ -107,6 +107,8 @@ fn name(ask: &Ask) -> &'static str {
         Ask::FindLaunches(_) => "find",
         Ask::Save { .. } => "save",
         Ask::NotePods(_) => "note",
+        Ask::KeepLog { .. } => "keep_log",
+        Ask::FollowOwners { .. } => "follow_owners",
         Ask::Purge { .. } => "purge",
         Ask::Create { .. } => "create",
         Ask::GetPod { .. } => "get",
@@ -129,6 +131,8 @@ fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) ->
         priority_weight,
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
+        has_pod_mutation_hook: false,
+        command_is_own: false,
         command: vec![],
         executor_config: Ok(ExecutorConfig::default()),
     };

@@ -144,6 +144,7 @@ impl Backend {
             pod: PodRef { namespace: NAMESPACE.into(), name: format!("pod-{}", &launch.as_str()[..8]) },
             scheduler_job_id: 7,
             priority_weight: 1,
+            command: None,
         };
         match self.ask("a", Ask::Claim { epoch, claims: vec![claim] }).await {
             Answer::Claimed(Ok(Some(answers))) => Ok(answers.into_iter().next()),

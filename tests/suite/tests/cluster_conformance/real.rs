@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use scheduler_bridge::{DatabaseConfig, Store, StoreSettings};
 use serde_json::json;
-use windlass::driver::Edges;
+use windlass::driver::{Edges, FailedLogs, Owners};
 use windlass::metrics::Metrics;
 use windlass::pods::Renderer;
 use windlass_cluster::{Cluster, ClusterConfig, Namespaces, Source};
@@ -140,6 +140,9 @@ impl Real {
             installation: self.installation.clone(),
             holder: holder.to_owned(),
             namespaces: Namespaces::Only(vec![NAMESPACE.into()]),
+            logs: FailedLogs::new(0),
+            owners: Owners::default(),
+            hides_pods: false,
             metrics: self.metrics.clone(),
             grace_seconds: None,
             retention: Duration::from_secs(86_400),

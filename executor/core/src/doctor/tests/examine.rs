@@ -52,7 +52,10 @@ fn schedulers_are_judged_by_registration_heartbeat_and_release() {
     scheduler.plugin_version = "0.2.0".into();
     scheduler.airflow_version = "3.0.1".into();
     scheduler.has_pod_mutation_hook = true;
+    odd.limits.refuses_hook = true;
     assert_eq!(codes(&odd), ["plugin-silent", "plugin-version", "airflow-version", "pod-mutation-hook"]);
+    odd.limits.refuses_hook = false;
+    assert_eq!(codes(&odd).last(), Some(&"airflow-version"), "a choice was made");
 }
 
 #[test]
@@ -98,7 +101,6 @@ fn a_queued_task_without_a_launch_says_whose_it_is() {
             "1 task instance for another executor; the longest queued is etl.load r1, for celery".into()
         )
     );
-    assert_eq!(found(&|task| task.run_type = Some("backfill".into())).0, Code::QueuedByBackfill);
     assert_eq!(found(&|task| task.queued_by = None).0, Code::QueuedByUnregistered);
     let stranger = |task: &mut TaskFacts| {
         task.queued_by = Some(9);
@@ -340,7 +342,7 @@ fn only_what_two_looks_find_counts() {
 }
 
 /// Codes that the daemon finds itself: about what it could not read.
-const OF_THE_DAEMON: [Code; 12] = [
+const OF_THE_DAEMON: [Code; 13] = [
     Code::Configuration,
     Code::DatabaseUnreachable,
     Code::DatabaseReadOnly,
@@ -351,6 +353,7 @@ const OF_THE_DAEMON: [Code; 12] = [
     Code::ApiServer,
     Code::KubernetesAccess,
     Code::KubernetesLimited,
+    Code::MutationHelper,
     Code::TemplateInvalid,
     Code::TemplateMissing,
 ];

@@ -24,7 +24,6 @@ fn a_task_that_is_not_queued_or_not_ours_gets_a_clear_answer() {
     }
     let queued = || task(TaskState::Queued);
     assert_eq!(code(Some(TaskFacts { executor: Some("celery".into()), ..queued() })), Waits::OtherExecutor);
-    assert_eq!(code(Some(TaskFacts { run_type: Some("backfill".into()), ..queued() })), Waits::Backfill);
     assert_eq!(code(Some(TaskFacts { queued_by: None, ..queued() })), Waits::Unregistered);
     assert_eq!(code(Some(TaskFacts { queued_by: Some(9), ..queued() })), Waits::Unregistered);
 }
@@ -58,6 +57,7 @@ fn a_queued_task_says_what_it_waits_for() {
         (Trial::Unknown("429".into()), Waits::Turn),
         (Trial::Quota("exceeded quota: pods".into()), Waits::Quota),
         (Trial::NotReady("it is being terminated".into()), Waits::NamespaceNotReady),
+        (Trial::NotMade("the helper is away".into()), Waits::MutationHook),
         (Trial::Refused("no image".into()), Waits::Refused),
     ] {
         turn.trial = Some(trial);

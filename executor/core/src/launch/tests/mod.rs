@@ -30,6 +30,8 @@ fn queued_task() -> QueuedTask {
         priority_weight: 1,
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
+        has_pod_mutation_hook: false,
+        command_is_own: false,
         command: vec!["airflow".into()],
         executor_config: Ok(ExecutorConfig::default()),
     };

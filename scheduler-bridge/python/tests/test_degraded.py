@@ -10,7 +10,6 @@ import re
 
 import pytest
 from support.steps import age, queued, running, slots
-from support.world import Key
 
 
 @pytest.fixture
@@ -137,40 +136,6 @@ def test_a_blocked_windlass_table_costs_the_scheduler_two_seconds_at_most(steppe
 
 
 # --- other ways to load an executor ---
-
-
-def test_a_backfill_is_refused(postgres):
-    from airflow.exceptions import AirflowException
-    from airflow.jobs.job import Job
-    from airflow.utils.session import create_session
-
-    from windlass_airflow import WindlassExecutor
-
-    executor = WindlassExecutor()
-    job = Job(executor=executor)
-    job.job_type = "BackfillJob"
-    with create_session() as session:
-        session.add(job)
-    executor.job_id = job.id
-    with pytest.raises(AirflowException, match="this is BackfillJob"):
-        executor.start()
-
-
-def test_airflow_tasks_run_is_refused_before_anything_is_queued(world, new_run):
-    from argparse import Namespace
-
-    from airflow.cli.commands.task_command import _run_task_by_executor
-    from airflow.exceptions import AirflowException
-    from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
-
-    key = Key("single", "t", new_run("single"))
-    with create_session() as session:
-        ti = session.query(TaskInstance).filter_by(**key._asdict()).one()
-    with pytest.raises(AirflowException, match="Start a DAG run with `airflow dags trigger`"):
-        _run_task_by_executor(Namespace(ship_dag=False), None, ti)
-    assert world.handovers(key) == []
-    assert world.state(key) is None
 
 
 def test_the_log_page_names_the_pod_and_never_fails(stepper, world, new_run, request):

@@ -40,6 +40,7 @@ def settled(**changes) -> Settled:
         reason="OomKilled",
         message="container base used 1Gi of 1Gi",
         exit_code=137,
+        log_tail=None,
         callback_sent=False,
         closed=False,
         settled_at=QUEUED,
@@ -119,6 +120,7 @@ def test_the_log_text_names_reason_remedy_and_pod():
         "What to do: raise resources.limits.memory in pod_override or the pod template.\n"
         f"Pod etl/{POD}, exit code 137, launch {'a' * 26}."
     )
+    assert settled(log_tail="loading\n50%").log_text.endswith(f"{'a' * 26}.\nLast lines of its log:\nloading\n50%")
 
 
 def test_an_end_that_nobody_reported_gets_a_reason():
@@ -210,9 +212,14 @@ def test_names_that_a_task_may_call_the_executor_by():
 
 
 def test_what_is_no_scheduler_is_refused_with_the_remedy():
-    executor = WindlassExecutor()
-    with pytest.raises(registration.AirflowException, match="Start a DAG run with `airflow dags trigger`"):
-        executor.start()
+    class Connection:
+        def scalar(self, *_):
+            return "LocalTaskJob"
+
+    with pytest.raises(
+        registration.AirflowException, match=r"this is LocalTaskJob 7\. Start a DAG run with `airflow da"
+    ):
+        registration.refuse_other_jobs(Connection(), 7)
     with pytest.raises(registration.AirflowException, match="move the metadata database to PostgreSQL"):
         registration.refuse_other_databases("mysql")
 
@@ -229,3 +236,13 @@ def test_import_and_construction_touch_no_database_and_little_else():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_daemon_knows_every_option_of_the_installed_provider():
+    """docs/CONFIGURATION.md is generated from the daemon's own table, each option with what is done about it."""
+    info = pytest.importorskip("airflow.providers.cncf.kubernetes.get_provider_info", reason="no provider here")
+    options = info.get_provider_info()["config"]["kubernetes_executor"]["options"]
+    manual = (Path(__file__).resolve().parents[3] / "docs" / "CONFIGURATION.md").read_text()
+    known = set(re.findall(r"^\| \[kubernetes_executor\] (\w+) \|", manual, re.MULTILINE))
+    assert len(options) > 25
+    assert set(options) - known == set()

@@ -45,6 +45,9 @@ UNREPORTED_END_SECONDS = 60.0
 """A launch that ended well while its task instance still stands as before is given this long to be explained by
 the row, then the task is failed: nobody else would."""
 
+FOLLOW_SECONDS = 1.0
+"""How often `dags test --use-executor` looks for the ends of its tasks."""
+
 CLOSE_FOR_OTHERS_SECONDS = 60.0
 """Outcomes with nothing left to deliver are closed for their owner by any scheduler after this time."""
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from windlass_airflow.running import RunningTasks
     from windlass_airflow.running_death import TaskEnder
 
+    ReportEnd = Callable[[TaskInstanceKey, str | None], None]
     OfferFailed = Callable[[TaskInstanceKey, str], None]
     SendCallback = Callable[[CallbackRequest], None]
 
@@ -49,7 +50,7 @@ UNDELIVERED = """
         LIMIT :rows
     )
     SELECT s.launch_id, s.dag_id, s.task_id, s.run_id, s.map_index, s.try_number, s.queued_dttm,
-           s.scheduler_job_id, s.namespace, s.pod_name, s.outcome, s.reason, s.message, s.exit_code,
+           s.scheduler_job_id, s.namespace, s.pod_name, s.outcome, s.reason, s.message, s.exit_code, s.log_tail,
            s.callback_sent_at IS NOT NULL, s.stage = 'closed', s.settled_at,
            CAST(extract(epoch FROM now() - s.settled_at) AS float),
            ti.state, ti.try_number, ti.queued_dttm, ti.queued_by_job_id, ti.hostname, ti.job_id,
@@ -88,6 +89,8 @@ class Delivery:
         self._offer_failed = offer_failed
         self._send_callback = send_callback
         self._log = log
+        self.reports_ends: ReportEnd | None = None
+        """Told of each task of ours whose row has moved on; a scheduler reads the rows instead."""
         self._later = Later()
         self._ender: TaskEnder | None = None
         self._due_at = 0.0
@@ -142,7 +145,8 @@ class Delivery:
             self._later.forget(settled.launch_id)
             if self._running.queued_at(settled.key) is None and settled.ti_state in LIVE_STATES:
                 continue  # not known which queueing holds the slot, and a newer one is alive: housekeeping finds out
-            self._running.release(settled.key, settled.queued_dttm)
+            if self._running.release(settled.key, settled.queued_dttm) and self.reports_ends is not None:
+                self.reports_ends(settled.key, settled.ti_state)
 
     def _fail(self, job_id: int, failures: list[tuple[Settled, Verdict]]) -> None:
         """Hand failures to Airflow within the budget of one pass."""
@@ -165,7 +169,7 @@ class Delivery:
         if verdict is Verdict.FAIL_QUEUED and not self._ender.needs_callback(settled):
             self._log.info("Failing %s, which never began: %s", settled.key, settled.sentence)
             if first_time:
-                self._ender.write_log_row(settled)
+                self._ender.tell(settled)
             self._running.release(settled.key, settled.queued_dttm)  # Airflow ignores events of keys it finds there
             self._offer_failed(settled.key, settled.sentence)
         elif self._ender.end(job_id, settled, first_time):

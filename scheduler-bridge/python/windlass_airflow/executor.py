@@ -15,12 +15,13 @@ from airflow.exceptions import AirflowException
 from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.utils.state import TaskInstanceState
 
-from windlass_airflow import adoption, registration, revocation, task_log
+from windlass_airflow import ad_hoc, adoption, registration, revocation, task_log
 from windlass_airflow.database import explain, short_transaction
 from windlass_airflow.delivery import Delivery
 from windlass_airflow.handover import Noted, hand_over
 from windlass_airflow.health import Health
 from windlass_airflow.housekeeping import Housekeeping
+from windlass_airflow.pod_mutation_socket import PodMutationSocket
 from windlass_airflow.running import RunningTasks
 from windlass_airflow.wake import Wake
 
@@ -43,7 +44,7 @@ LOGGED_MAX = 1_024
 class WindlassExecutor(BaseExecutor):
     """Hands queued tasks to the Windlass daemon and its outcomes to Airflow."""
 
-    supports_ad_hoc_ti_run: bool = False
+    supports_ad_hoc_ti_run: bool = True
     supports_pickling: bool = False
     supports_sentry: bool = False
     is_local: bool = False
@@ -59,10 +60,12 @@ class WindlassExecutor(BaseExecutor):
         super().__init__(parallelism=parallelism)
         self.running = RunningTasks()
         self._wake = Wake()
+        self._pod_mutation = PodMutationSocket(self.log)
         self._logged: deque[Log] = deque(maxlen=LOGGED_MAX)
         self._delivery = Delivery(self.running, self._offer_failed, self.send_callback, self.log)
         self._housekeeping = Housekeeping(self.running, self.log)
         self._registration: registration.SchedulerRow | None = None
+        self._ad_hoc_owner: int | None = None
         self._handing_over = Health(
             "hand queued tasks to the daemon",
             "They stay queued; the daemon's full pass finds them.",
@@ -78,25 +81,33 @@ class WindlassExecutor(BaseExecutor):
     # --- life ---
 
     def start(self) -> None:
-        """Register this scheduler; refuse whatever is no scheduler."""
-        registration.refuse_without_job(self.job_id)
-        job_id = self._own_job_id
+        """Register this scheduler or backfill; without a job, find a scheduler that sees to the ends of the tasks."""
         registration.refuse_other_databases(settings.engine.dialect.name)
+        if self.job_id is None:
+            self._ad_hoc_owner = ad_hoc.find_owner()
+            return
+        job_id = self._own_job_id
         self._registration = registration.describe(self, job_id)
         try:
             with short_transaction() as connection:
-                registration.refuse_unless_scheduler_job(connection, job_id)
+                job_type = registration.refuse_other_jobs(connection, job_id)
+            if job_type == registration.BACKFILL_JOB:
+                self._delivery.reports_ends = self._report_end
             with short_transaction() as connection:
                 registration.register(connection, self._registration)
         except AirflowException:
             raise
         except Exception as error:  # housekeeping registers as soon as it can
             self._registering.failed(error)
-        self.log.info("WindlassExecutor %s is ready for SchedulerJob %s", self._registration.executor_names, job_id)
+        # A backfill may run beside a scheduler, whose socket it must not take.
+        if self._registration.has_pod_mutation_hook and self._delivery.reports_ends is None:
+            self._pod_mutation.listen()
+        self.log.info("WindlassExecutor %s is ready for job %s", self._registration.executor_names, job_id)
 
     def end(self) -> None:
         """Leave without waiting: the pods go on, and the next scheduler adopts their tasks."""
         self._wake.close()
+        self._pod_mutation.close()
 
     def terminate(self) -> None:
         """As `end`."""
@@ -104,7 +115,8 @@ class WindlassExecutor(BaseExecutor):
 
     @property
     def _own_job_id(self) -> int:
-        return int(self.job_id)  # type: ignore[arg-type]  # None was refused
+        """Who owns the tasks queued here."""
+        return self._ad_hoc_owner if self.job_id is None else int(self.job_id)  # type: ignore[return-value]
 
     # --- from the scheduler ---
 
@@ -116,24 +128,16 @@ class WindlassExecutor(BaseExecutor):
         queue: str | None = None,
     ) -> None:
         """Note the task. Called inside the scheduling transaction, with the row as it was before."""
-        registration.refuse_without_job(self.job_id)
         self.queued_tasks[task_instance.key] = (command, priority, queue, task_instance)
 
     def trigger_tasks(self, open_slots: int) -> None:
         """Hand over what was noted, after the commit. Airflow's heartbeat calls this, then sync()."""
-        # A key in `running` is an earlier queueing whose outcome is still on its way (a deferral that came back at
-        # once): its slot passes to the new one.
-        noted: list[Noted] = []
-        for key, (command, _, _, ti) in self.order_queued_tasks_by_priority():
-            if key not in self.running:
-                if open_slots <= 0:
-                    continue
-                open_slots -= 1
-            noted.append(Noted(key, ti.executor, command))
+        noted = self._take_noted(open_slots)
+        if noted and (owner := self._ad_hoc_owner) is not None:
+            noted = ad_hoc.queue(owner, noted)
         if not noted:
             return
         for note in noted:
-            del self.queued_tasks[note.key]
             self.running.hold(note.key, None)
         if not self._handing_over.may_try():
             return
@@ -150,10 +154,30 @@ class WindlassExecutor(BaseExecutor):
                 self.running.discard(note.key)
         self._wake.ring()
 
+    def _take_noted(self, open_slots: int) -> list[Noted]:
+        """Take out of queued_tasks what has a slot."""
+        # A key in `running` is an earlier queueing whose outcome is still on its way (a deferral that came back at
+        # once): its slot passes to the new one.
+        noted: list[Noted] = []
+        for key, (command, _, _, ti) in self.order_queued_tasks_by_priority():
+            if key not in self.running:
+                if open_slots <= 0:
+                    continue
+                open_slots -= 1
+            noted.append(Noted(key, ti.executor, command))
+        for note in noted:
+            del self.queued_tasks[note.key]
+        return noted
+
     def sync(self) -> None:
         """Deliver outcomes, and see to the rest now and then."""
+        if (owner := self._ad_hoc_owner) is not None:
+            if self._housekeeping.due():
+                self._guarded(self._delivering, lambda: self._housekeeping.follow(owner))
+            return
         if (row := self._registration) is None:
             return
+        self._pod_mutation.tend()
         if self._housekeeping.due():
             self._guarded(self._registering, lambda: self._housekeeping.run(row))
         self._guarded(self._delivering, lambda: self._delivery.run(row.job_id))
@@ -168,6 +192,11 @@ class WindlassExecutor(BaseExecutor):
             health.failed(error)
         else:
             health.worked()
+
+    def _report_end(self, key: TaskInstanceKey, state: str | None) -> None:
+        """Tell a BackfillJob that a task's row has moved on: it expands what is mapped over its result."""
+        ended = TaskInstanceState.SUCCESS if state == TaskInstanceState.SUCCESS else TaskInstanceState.FAILED
+        self.event_buffer[key] = (ended, None)
 
     def _offer_failed(self, key: TaskInstanceKey, info: str) -> None:
         self.event_buffer[key] = (TaskInstanceState.FAILED, info)
@@ -217,8 +246,8 @@ class WindlassExecutor(BaseExecutor):
     # --- from the webserver and the command line ---
 
     def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
-        """Say where the log of a running task is."""
-        return task_log.where_to_read(ti, try_number), []
+        """Read the log of a running task's pod."""
+        return task_log.read(ti, try_number)
 
     @staticmethod
     def get_cli_commands() -> list[GroupCommand]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow.models.taskinstancekey import TaskInstanceKey
 from sqlalchemy import text
 
-from windlass_airflow.config import DAEMON_AWAY_SECONDS, HOUSEKEEPING_SECONDS, RESYNC_KEYS_MAX
+from windlass_airflow.config import DAEMON_AWAY_SECONDS, FOLLOW_SECONDS, HOUSEKEEPING_SECONDS, RESYNC_KEYS_MAX
 from windlass_airflow.database import LIVE_STATES, airflow_table, same_key, short_transaction
 from windlass_airflow.registration import SchedulerRow, register
 
@@ -69,6 +69,12 @@ class Housekeeping:
             self._compare_running(connection, row.job_id)
             self._look_for_daemon(connection, row.job_id)
         self._due_at = time.monotonic() + HOUSEKEEPING_SECONDS
+
+    def follow(self, job_id: int) -> None:
+        """The round of a process that waits for tasks which scheduler `job_id` owns."""
+        with short_transaction() as connection:
+            self._compare_running(connection, job_id)
+        self._due_at = time.monotonic() + FOLLOW_SECONDS
 
     def _compare_running(self, connection: Connection, job_id: int) -> None:
         """Free the slots of queueings that ended without an outcome of ours (cleared, rolled back, gone)."""

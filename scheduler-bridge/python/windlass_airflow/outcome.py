@@ -36,6 +36,8 @@ class Settled(NamedTuple):
     reason: str | None
     message: str | None
     exit_code: int | None
+    log_tail: str | None
+    """Last lines of the pod's log, once the daemon has them."""
     callback_sent: bool
     closed: bool
     """Nothing is left in the cluster of its pod."""
@@ -68,6 +70,11 @@ class Settled(NamedTuple):
         )
 
     @property
+    def ran(self) -> bool:
+        """Whether a container of its pod has ended: then there may be last lines."""
+        return self.exit_code is not None or self.outcome == "success"
+
+    @property
     def sentence(self) -> str:
         """Reason and message on one line, short enough for an event's info."""
         reason, message = self.reason, self.message
@@ -86,6 +93,8 @@ class Settled(NamedTuple):
             lines.append(f"What to do: {hint}.")
         exit_code = "" if self.exit_code is None else f", exit code {self.exit_code}"
         lines.append(f"Pod {self.namespace}/{self.pod_name}{exit_code}, launch {self.launch_id}.")
+        if self.log_tail:
+            lines.append(f"Last lines of its log:\n{self.log_tail}")
         return "\n".join(lines)
 
 

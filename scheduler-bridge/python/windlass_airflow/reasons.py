@@ -25,6 +25,7 @@ HINTS = {
     "PodRejected": "check pod_override and the pod template; the API server's words are in the message",
     "QuotaExceeded": "compare `kubectl describe quota` with Airflow's parallelism and pools",
     "TemplateInvalid": "try `windlass render pod`; see [kubernetes_executor] pod_template_file",
+    "MutationHookFailed": "mend pod_mutation_hook; its traceback is in the scheduler's log",
     "ExecutorConfigInvalid": "set executor_config to {'pod_override': k8s.V1Pod(...)}",
     "IdentityDenied": "see the identity rules in windlass.toml",
     "Unsupported": "run it with another executor",

@@ -28,6 +28,10 @@ REGISTER = text("""
         hostname = excluded.hostname, seen_at = now()
 """)
 
+SCHEDULER_JOB = "SchedulerJob"
+BACKFILL_JOB = "BackfillJob"
+"""Of Airflow 2: queues the tasks of its own runs and waits for their ends."""
+
 NOT_A_SCHEDULER = (
     "WindlassExecutor runs tasks that an Airflow scheduler has queued, and this is {what}. "
     "{remedy}, or name another executor: AIRFLOW__CORE__EXECUTOR=LocalExecutor."
@@ -103,29 +107,19 @@ def has_pod_mutation_hook() -> bool:
     return any(hook.plugin is not policies.DefaultPolicy for hook in hooks)
 
 
-def refuse_without_job(job_id: object) -> None:
-    """Refuse `airflow tasks run` without --local and `dags test --use-executor`: nobody would own the task."""
-    if job_id is None:
-        raise AirflowException(
-            NOT_A_SCHEDULER.format(
-                what="no scheduler (`airflow tasks run` without --local, or `dags test --use-executor`)",
-                remedy="Start a DAG run with `airflow dags trigger`",
-            )
-        )
-
-
-def refuse_unless_scheduler_job(connection: Connection, job_id: int) -> None:
-    """Refuse a backfill: its loop owns its task instances without queueing them as a scheduler does."""
+def refuse_other_jobs(connection: Connection, job_id: int) -> str | None:
+    """Refuse a job that queues no tasks. Returns its type."""
     job_type = connection.scalar(
         text(f"SELECT job_type FROM {airflow_table('job')} WHERE id = :job_id"), {"job_id": job_id}
     )
-    if job_type is not None and job_type != "SchedulerJob":
+    if job_type not in (None, SCHEDULER_JOB, BACKFILL_JOB):
         raise AirflowException(
             NOT_A_SCHEDULER.format(
                 what=f"{job_type} {job_id}",
-                remedy="Start the runs one by one with `airflow dags trigger --exec-date`",
+                remedy="Start a DAG run with `airflow dags trigger`",
             )
         )
+    return None if job_type is None else str(job_type)
 
 
 def refuse_other_databases(dialect: str) -> None:

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from windlass_airflow.config import DAG_CACHE_MAX
 from windlass_airflow.database import LIMITS
+from windlass_airflow.failure_log import FailureLog
 
 if TYPE_CHECKING:
     import logging
@@ -48,14 +49,16 @@ class TaskEnder:
         self._send_callback = send_callback
         self._log = log
         self._tasks = TaskCache()
+        self._failure_log = FailureLog(log)
 
     def needs_callback(self, settled: Settled) -> bool:
         """Whether the failure must go through the DAG processor."""
         with new_session() as session:
             return needs_callback(self._tasks.get(settled.dag_id, settled.task_id, session))
 
-    def write_log_row(self, settled: Settled) -> None:
-        """Put the reason into Airflow's log table."""
+    def tell(self, settled: Settled) -> None:
+        """Put the reason into Airflow's log table and into the task's own log."""
+        self._failure_log.write(settled)
         with new_session() as session:
             session.add(log_row(settled))
             session.commit()
@@ -71,6 +74,7 @@ class TaskEnder:
                 return self._end_by_callback(session, ti, settled)
             self._log.warning("Task %s has lost its worker: %s", settled.key, settled.sentence)
             if first_time:
+                self._failure_log.write(settled)
                 session.add(log_row(settled))
             ti.task = task
             try:
@@ -90,6 +94,7 @@ class TaskEnder:
         sent = session.execute(CALLBACK_SENT, {"launch_id": settled.launch_id})
         if sent.rowcount != 1:
             return False
+        self._failure_log.write(settled)
         session.add(log_row(settled))
         request = TaskCallbackRequest(
             full_filepath=ti.dag_model.fileloc,

@@ -53,6 +53,11 @@ with dag("many"):
     for number in range(40):
         task(f"t{number}")
 
+# For backfills, which go by a schedule; paused, so that it makes no runs of its own.
+with DAG("counted", schedule="@daily", start_date=datetime(2024, 1, 1), is_paused_upon_creation=True):
+    counts = task("counts")
+    PythonOperator.partial(task_id="each", python_callable=print).expand(op_args=counts.output.map(lambda n: [n]))
+
 # Airflow refuses a DAG whose tasks name an executor that is not configured.
 if "LocalExecutor" in os.environ["AIRFLOW__CORE__EXECUTOR"]:
     with dag("chosen"):

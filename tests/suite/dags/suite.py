@@ -165,6 +165,7 @@ def single():
     @task(retries=1)
     def blocks() -> None:
         ran(ti())
+        print("the body of blocks writes this line", flush=True)
         wait_for(f"go-{ti().run_id}")
 
     blocks()
@@ -195,5 +196,58 @@ def bad():
     well()
 
 
-for made in (chain, failing, mapped, deferrable, rescheduling, overridden, pending, blocking, single, many, bad):
+@suite_dag("hooked")
+def hooked():
+    """Its pod is changed by the pod_mutation_hook of the suite's local settings."""
+
+    @task
+    def reads() -> None:
+        ran(ti())
+        note("hooked", f"{ti().run_id} {os.environ['SUITE_HOOKED']}")
+
+    reads()
+
+
+@suite_dag("hook_fails")
+def hook_fails():
+    """The hook raises for its pods."""
+
+    @task
+    def never() -> None:
+        ran(ti())
+
+    never()
+
+
+@dag("nightly", schedule="@daily", start_date=datetime(2024, 1, 1), end_date=datetime(2024, 3, 31), catchup=False)
+def nightly():
+    """For backfills, which go by a schedule; that is over, so that the scheduler makes no runs of it."""
+
+    @task(depends_on_past=True)
+    def counts() -> list[int]:
+        ran(ti())
+        return [1, 2]
+
+    @task
+    def each(number: int) -> None:
+        ran(ti())
+
+    each.expand(number=counts())
+
+
+@suite_dag("by_hand")
+def by_hand():
+    """Run once more by `airflow tasks run`."""
+
+    @task
+    def once() -> None:
+        ran(ti())
+
+    once()
+
+
+for made in (
+    chain, failing, mapped, deferrable, rescheduling, overridden, pending, blocking, single, many, bad, hooked,
+    hook_fails, nightly, by_hand,
+):  # fmt: skip
     made()

@@ -70,6 +70,7 @@ impl Stack {
         let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), &folder)).await?;
         let template = write_template(&airflow)?;
         let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
+        daemon_env.insert("WINDLASS__POD__MUTATION_HOOK".into(), "helper".into());
         let url = postgres.url_as(daemon::NAME, &database);
         daemon_env.insert(CONNECTION.into(), url.replace("postgresql://", "postgresql+psycopg2://"));
         daemon::migrate(airflow.env(), &postgres, &database)?;
@@ -97,6 +98,9 @@ impl Stack {
     pub async fn start_daemon(&self, slot: u32) -> Result<()> {
         let mut env = self.daemon_env.clone();
         env.insert("POD_UID".into(), format!("suite-{slot}"));
+        // Each its own; the helper of pod_mutation_hook is found in the folder.
+        let wake = self.folder.join(format!("wake-{slot}.sock"));
+        env.insert("WINDLASS__WAKE__SOCKET".into(), wake.display().to_string());
         let log = self.folder.join(format!("daemon-{slot}.log"));
         let daemon = Daemon::start(&format!("windlass-{slot}"), &env, &log).await?;
         self.daemons.lock().await.insert(slot, daemon);
@@ -236,7 +240,12 @@ fn end_of(log: &str) -> String {
 
 fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
     let many = MANY.to_string();
+    let wake = folder.join("wake-0.sock").display().to_string();
+    let python = [setup::PLUGIN, "tests/suite/dags", "tests/suite/settings"];
+    let python = python.map(|path| workspace().join(path).display().to_string()).join(":");
     let more = [
+        ("PYTHONPATH", python.as_str()),
+        ("WINDLASS_WAKE_SOCKET", wake.as_str()),
         ("SUITE_MANY", many.as_str()),
         ("AIRFLOW__CORE__PARALLELISM", "512"),
         ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512"),

@@ -2,6 +2,13 @@
 //!
 //! All tests share one deployment. Most share it at the same time; those that stop parts of it have it for themselves.
 
+#[path = "airflow/hooks.rs"]
+mod hooks;
+#[path = "airflow/logs.rs"]
+mod logs;
+#[path = "airflow/other_runs.rs"]
+mod other_runs;
+
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

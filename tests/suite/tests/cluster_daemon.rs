@@ -13,7 +13,7 @@ use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
 use windlass_lab::ports;
 use windlass_lab::prepare::workspace;
-use windlass_suite::daemon::{Daemon, Database, service_account, until};
+use windlass_suite::daemon::{Daemon, Database, service_account, until, windlass};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
@@ -203,6 +203,47 @@ async fn a_second_sigterm_ends_at_once(database: &Database, daemon: &Daemon) -> 
     ensure!(ended.code() == Some(1) && took < Duration::from_secs(5), "{ended} after {took:?}");
     ensure!(daemon.log().contains("SIGTERM once more: ended at once"), "{}", daemon.log());
     Ok(())
+}
+
+/// An Airflow with a `pod_mutation_hook`: without a choice, and without a helper that answers, its tasks wait and say why;
+/// with a choice they get their pods. Nothing of it is a failure of theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_without_a_choice_or_helper_keeps_tasks_waiting_until_it_has_one() -> Result<()> {
+    let folder = Folder::new("cluster-daemon")?;
+    let database = Database::ready().await?;
+    database.sql("UPDATE windlass.scheduler SET has_pod_mutation_hook = true")?;
+    let plane = ControlPlane::start(Options::default()).await?;
+    plane.create_namespace("tasks").await?;
+    let template = folder.join("template.yaml");
+    fs::write(&template, format!("{POD}      image: airflow:2.11\n"))?;
+    fs::write(folder.join("token"), plane.token())?;
+    fs::copy(plane.ca(), folder.join("ca.crt"))?;
+    let mut variables = service_account(plane.url(), folder.path(), "tasks");
+    variables.extend(database.daemon());
+    let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
+    set("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.display().to_string());
+    set("WINDLASS_WAKE_SOCKET", folder.join("wake.sock").display().to_string());
+    database.queue("load", "80057d942e")?;
+    let away = format!(
+        "the helper of pod_mutation_hook cannot be reached at `{}`",
+        folder.join("pod-mutation.sock").display()
+    );
+    let stage = "SELECT stage || coalesce(outcome, '') FROM windlass.launch";
+    for (choice, said) in
+        [("refuse", "set pod.mutation-hook to `helper` to have it called"), ("helper", &away)]
+    {
+        variables.insert("WINDLASS__POD__MUTATION_HOOK".into(), choice.to_owned());
+        let daemon = Daemon::start(&folder, choice, &variables).await?;
+        daemon.log_says(said).await?;
+        ensure!(database.sql(stage)? == "claimed");
+        let explained = windlass(&variables, &["explain", "etl", "load", "r"])?;
+        let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+        ensure!(explained.contains("its pod cannot be made: ") && explained.contains(said), "{explained}");
+        daemon.process().stop(Duration::from_secs(10));
+    }
+    variables.insert("WINDLASS__POD__MUTATION_HOOK".into(), "ignore".into());
+    let _daemon = Daemon::start(&folder, "ignore", &variables).await?;
+    until("its pod", async || Ok((database.sql(stage)? == "created").then_some(()))).await
 }
 
 /// A pickle of a dict of texts, in hexadecimal.

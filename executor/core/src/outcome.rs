@@ -161,7 +161,7 @@ impl Reason {
                 "set resources.requests to what the task uses; see the node's pressure conditions"
             }
             Self::Preempted => "give the worker a priorityClassName that is not preempted",
-            Self::NodeLost => "expected on spot capacity; retries of the task cover it",
+            Self::NodeLost => "give the task retries: nodes go away, most often on spot capacity",
             Self::NodeUnreachable => {
                 "see `kubectl describe node`; the launch is held until the node's fate is known"
             }

@@ -135,7 +135,12 @@ def test_holding_is_bounded(stepper, world, new_run, claimed):
         launch_id = world.claim(key)
         world.sql("UPDATE windlass.launch SET stage = 'claimed', pod_uid = NULL WHERE launch_id = %s", launch_id)
     stepper.runner._handle_tasks_stuck_in_queued()
+    stepper.flush_log()
     assert world.state(key) == "scheduled"
+    (log,) = world.logs(key, "windlass withdrawn")
+    explain = f"windlass explain {key.dag_id} {key.task_id} {key.run_id}"
+    why = f"could not be created; `{explain}` says why." if claimed else "no daemon has launched it."
+    assert log.endswith(why)
 
 
 def test_a_task_that_starts_during_the_withdrawal_is_vetoed(stepper, world, new_run, monkeypatch):

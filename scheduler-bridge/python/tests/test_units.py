@@ -109,8 +109,9 @@ def test_what_is_done_with_an_outcome(changes, verdict):
 
 
 def test_info_stays_under_the_limit_that_kills_the_scheduler_and_is_one_line():
-    sentence = settled(message="first\nsecond " + "x" * 1000).sentence
+    sentence = settled(message="first\nsecond " + "x" * 1000 + " the cause").sentence
     assert sentence.startswith("OomKilled: first second xxx")
+    assert sentence.endswith("x the cause")
     assert len(sentence) == 240
 
 

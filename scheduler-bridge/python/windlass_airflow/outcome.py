@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NAME_SUFFIX_CHARACTERS = 8
 """A pod's name ends in 8 characters of the launch's and attempt's hash; what comes before is the task's."""
 
+TAIL_CHARACTERS = 90
+"""Of the end of a sentence that is too long."""
+
 
 class Settled(NamedTuple):
     """An undelivered outcome joined with its task instance (columns of the delivery query, in its order)."""
@@ -76,13 +79,18 @@ class Settled(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """Reason and message on one line, short enough for an event's info."""
+        """Reason and message on one line, short enough for an event's info: what is too much goes from the middle.
+
+        What failed stands at the beginning, and the cause of it often at the end (a runtime's wrapped errors).
+        """
         reason, message = self.reason, self.message
         if self.outcome == "success":
             reason = "WorkerDidNotStart" if self.ti_state == "queued" else "WorkerExited"
             message = f"pod {self.pod_name} ended well, but the task is still {self.ti_state}"
         line = " ".join(f"{reason}: {message or 'no message'}".split())
-        return line if len(line) <= INFO_MAX_CHARACTERS else line[: INFO_MAX_CHARACTERS - 3] + "..."
+        if len(line) <= INFO_MAX_CHARACTERS:
+            return line
+        return f"{line[: INFO_MAX_CHARACTERS - TAIL_CHARACTERS - 5]} ... {line[-TAIL_CHARACTERS:]}"
 
     @property
     def log_text(self) -> str:

@@ -13,7 +13,7 @@ HINTS = {
     "Killed": "see who stopped the pod: `kubectl get events`, node maintenance, a person",
     "Evicted": "set resources.requests to what the task uses; see the node's pressure conditions",
     "Preempted": "give the worker a priorityClassName that is not preempted",
-    "NodeLost": "expected on spot capacity; retries of the task cover it",
+    "NodeLost": "give the task retries: nodes go away, most often on spot capacity",
     "NodeUnreachable": "see `kubectl describe node`; the launch is held until the node's fate is known",
     "PodDeleted": "see who deleted it in the API server's audit log; PodGC and drains do so too",
     "DeadlineExceeded": "raise activeDeadlineSeconds in pod_override or the pod template",

@@ -67,7 +67,12 @@ def withdraw(ti: TaskInstance) -> str:
             connection.commit()
             raise
     lost = f"; an earlier pod was lost: {row.lost}" if row.lost else ""
-    return f"pod {row.namespace}/{row.pod_name} did not start (launch {row.stage}){lost}"
+    pod = f"pod {row.namespace}/{row.pod_name}"
+    if row.stage == "claimed":  # what the API server says to the create is known to the daemon alone
+        mapped = f" --map-index {ti.map_index}" if ti.map_index >= 0 else ""
+        explain = f"windlass explain {ti.dag_id} {ti.task_id} {ti.run_id}{mapped}"
+        return f"{pod} could not be created; `{explain}` says why{lost}"
+    return f"{pod} did not start (launch {row.stage}){lost}"
 
 
 def refuse_if_started(row: Row | None) -> None:

@@ -60,10 +60,11 @@ pub fn daemon_env(
     env
 }
 
-/// A kubelet that binds pods to its node and runs them as processes, with its log and theirs in `folder`.
+/// A kubelet that runs pods as processes, with its log and theirs in `folder`; with `--bind-pods` in `more` it is the
+/// scheduler of its node too.
 pub fn start_kubelet(plane: &ControlPlane, folder: &Folder, more: &[&str]) -> Result<Supervised> {
     let mut command = Command::new(binaries::path("windlass-local-cluster")?);
     command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
-    command.arg("--bind-pods").arg("--log-dir").arg(folder.join("pods")).args(more);
+    command.arg("--log-dir").arg(folder.join("pods")).args(more);
     Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
 }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::json;
 use sqlx::Row;
 use tokio::sync::Mutex;
 use windlass_lab::airflow::{Airflow, Component, Options as AirflowOptions};
+use windlass_lab::binaries;
 use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
 use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
@@ -41,6 +42,17 @@ pub struct Stack {
     runs: AtomicU32,
 }
 
+/// What a deployment has beyond the common.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// kube-scheduler and kube-controller-manager. Without them the kubelet binds pods, and quotas are not counted.
+    pub controllers: bool,
+    /// A namespace for worker pods beside [`NAMESPACE`].
+    pub namespace: Option<&'a str>,
+    /// Environment of Airflow and the daemon.
+    pub env: &'a [(&'a str, &'a str)],
+}
+
 /// A row of `windlass.launch`.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the columns of windlass.launch")]
@@ -57,17 +69,26 @@ pub struct Launch {
 
 impl Stack {
     /// Starts everything with one daemon.
-    pub async fn start() -> Result<Self> {
+    pub async fn start(setup: Setup<'_>) -> Result<Self> {
         let folder = Folder::new("suite")?;
         let postgres = tokio::task::spawn_blocking(|| Postgres::start(16)).await??;
         let database = postgres.create_database("airflow", None)?;
-        let plane =
-            ControlPlane::start(PlaneOptions { service_account_admission: true, ..PlaneOptions::default() });
+        let plane = ControlPlane::start(PlaneOptions {
+            service_account_admission: true,
+            scheduler: setup.controllers,
+            controller_manager: setup.controllers,
+            ..PlaneOptions::default()
+        });
         let plane = plane.await?;
         plane.create_namespace(NAMESPACE).await?;
         let account = daemon::give_account(&plane, NAMESPACE).await?;
+        if let Some(namespace) = setup.namespace {
+            plane.create_namespace(namespace).await?;
+            daemon::give_rights(&plane, namespace).await?;
+        }
 
-        let mut airflow = Airflow::prepare(airflow_options(postgres.url(&database), &folder)).await?;
+        let options = airflow_options(postgres.url(&database), &folder, setup.env);
+        let mut airflow = Airflow::prepare(options).await?;
         let template = write_template(&airflow)?;
         let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
         daemon_env.insert("WINDLASS__POD__MUTATION_HOOK".into(), "helper".into());
@@ -75,7 +96,8 @@ impl Stack {
         daemon_env.insert(CONNECTION.into(), url.replace("postgresql://", "postgresql+psycopg2://"));
         daemon::migrate(airflow.env(), &postgres, &database)?;
         // Hundreds of Python interpreters that start at once take longer on two cores than one after the other.
-        let node = ["--node", "suite", "--max-pods", "400", "--max-running", "12"];
+        let mut node = vec!["--node", "suite", "--max-pods", "400", "--max-running", "12"];
+        node.extend((!setup.controllers).then_some("--bind-pods"));
         let kubelet = start_kubelet(&plane, &folder, &node)?;
         airflow.load_dags().await?;
         airflow.start(Component::Scheduler).await?;
@@ -119,6 +141,19 @@ impl Stack {
         if let Some(daemon) = self.daemons.lock().await.remove(&slot) {
             daemon.process().stop(Duration::from_secs(10));
         }
+    }
+
+    /// Runs a command of `windlass` to its end as the daemon is run, and returns its output.
+    pub async fn windlass(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::new(binaries::path("windlass")?);
+        let command = command.args(arguments).envs(&self.daemon_env).kill_on_drop(true);
+        let output = command.output().await.context("run windlass")?;
+        ensure!(
+            output.status.success(),
+            "windlass {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// The last lines of a daemon's log.
@@ -238,12 +273,12 @@ fn end_of(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
+fn airflow_options(database_url: String, folder: &Folder, env: &[(&str, &str)]) -> AirflowOptions {
     let many = MANY.to_string();
     let wake = folder.join("wake-0.sock").display().to_string();
     let python = [setup::PLUGIN, "tests/suite/dags", "tests/suite/settings"];
     let python = python.map(|path| workspace().join(path).display().to_string()).join(":");
-    let more = [
+    let own = [
         ("PYTHONPATH", python.as_str()),
         ("WINDLASS_WAKE_SOCKET", wake.as_str()),
         ("SUITE_MANY", many.as_str()),
@@ -253,7 +288,7 @@ fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
         ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3"),
         ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5"),
     ];
-    setup::airflow_options(database_url, "dags", folder, &more)
+    setup::airflow_options(database_url, "dags", folder, &[&own, env].concat())
 }
 
 /// The template of worker pods: the lab's, in our namespace, with lean workers.

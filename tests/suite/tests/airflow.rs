@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::RwLock;
 use windlass_lab::airflow::Component;
-use windlass_suite::{Stack, kill_container, processes_of};
+use windlass_suite::{Setup, Stack, kill_container, processes_of};
 
 /// A run of a few tasks, on two busy cores.
 const RUN: Duration = Duration::from_secs(180);
@@ -35,7 +35,7 @@ struct Shared {
 #[expect(clippy::expect_used, reason = "without a deployment no test can run")]
 static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
-    let stack = runtime.block_on(Stack::start()).expect("the deployment starts");
+    let stack = runtime.block_on(Stack::start(Setup::default())).expect("the deployment starts");
     Shared { runtime, stack: RwLock::new(stack) }
 });
 

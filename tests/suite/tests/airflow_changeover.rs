@@ -74,7 +74,7 @@ impl Deployment {
             airflow.set_env(&format!("AIRFLOW__KUBERNETES_EXECUTOR__{name}"), &value);
         }
         let running = RUNNING.to_string();
-        let node = ["--node", "changeover", "--max-pods", "400", "--max-running", &running];
+        let node = ["--bind-pods", "--node", "changeover", "--max-pods", "400", "--max-running", &running];
         let kubelet = setup::start_kubelet(&plane, &folder, &node)?;
         Ok(Self { airflow, _kubelet: kubelet, plane, daemon_env, _postgres: postgres, folder })
     }

@@ -1,5 +1,6 @@
 //! While a pod exists, and when it no longer does: `Alive`, `Judging`, `Relaunching`.
 
+use super::classify::code_of_wait;
 use super::{Action, Alive, Fact, Judgement, Launch, PodEnd, PodLeft, PodStanding, Policy, Stage};
 use super::{classify, judge_end, judge_unstarted};
 use crate::cluster::GetAnswer;
@@ -339,8 +340,7 @@ fn over(view: &PodView, end: &PodEnd) -> PodLeft {
 fn too_long_pending(alive: &Alive, policy: &Policy) -> PodEnd {
     let waited = policy.pending_ms / 1000;
     let why = alive.waits_for.as_deref().unwrap_or("its containers have not started");
-    let unschedulable = alive.waits_for.as_deref().is_some_and(|why| why.contains("nodes are available"));
-    let reason = if unschedulable { Reason::Unschedulable } else { Reason::PendingTimeout };
+    let reason = code_of_wait(why).unwrap_or(Reason::PendingTimeout);
     PodEnd::Stuck { reason, message: format!("the pod did not start within {waited} s: {why}") }
 }
 

@@ -74,20 +74,37 @@ pub fn classify(view: &PodView, policy: &Policy) -> PodStanding {
 
 /// Not started: for ever, or for now.
 fn waiting(view: &PodView, reason: &str, message: &str, policy: &Policy) -> PodStanding {
-    let mut states = vec![(reason, message)];
-    if let Some((_, ContainerState::Waiting { reason, message })) = &view.failed_init {
-        states.push((reason, message));
+    let mut states = vec![("the worker's container".to_owned(), reason, message)];
+    let mut waits_for = (!reason.is_empty()).then(|| sentence(reason, message));
+    if let Some((name, ContainerState::Waiting { reason, message })) = &view.failed_init {
+        let who = format!("init container `{name}`");
+        // Meanwhile the worker's says no more than `PodInitializing`.
+        waits_for = Some(sentence(&format!("{reason} of {who}"), message));
+        states.push((who, reason, message));
     }
-    for (reason, message) in states {
+    for (who, reason, message) in states {
         // The kubelet's own pull limit passes by itself; the Python executor skips it too.
         let passes = reason == "ErrImagePull" && message.contains("pull QPS exceeded");
         if policy.fatal_waiting.contains(reason) && !passes {
-            let code = if reason.contains("Image") { Reason::ImagePull } else { Reason::ContainerConfig };
-            return PodStanding::Stuck { reason: code, message: sentence(reason, message) };
+            let code = code_of_wait(reason).unwrap_or(Reason::ContainerConfig);
+            let message = format!("{who} cannot start: {}", sentence(reason, message));
+            return PodStanding::Stuck { reason: code, message };
         }
     }
-    let why = view.unschedulable.clone().or_else(|| (!reason.is_empty()).then(|| sentence(reason, message)));
-    PodStanding::Waiting(why)
+    PodStanding::Waiting(view.unschedulable.clone().or(waits_for))
+}
+
+/// The code for what a container or its pod waits for, by the first words of `why`; None: they don't tell.
+pub(super) fn code_of_wait(why: &str) -> Option<Reason> {
+    let word = why.split(':').next().unwrap_or(why);
+    // kube-scheduler begins with one of these two: some nodes and none that fits, or no node at all.
+    if word.ends_with("nodes are available") || word.starts_with("no nodes available") {
+        Some(Reason::Unschedulable)
+    } else if word.contains("Image") {
+        Some(Reason::ImagePull)
+    } else {
+        word.starts_with("CreateContainer").then_some(Reason::ContainerConfig)
+    }
 }
 
 /// `reason: message`, without the colon where one is missing.
@@ -140,11 +157,12 @@ fn of_pod(view: &PodView) -> Option<(Reason, String)> {
         | "NodePorts" => Some(Reason::Evicted),
         _ => None,
     };
+    let said = |reason: &str, message| sentence(&format!("the cluster ended the pod ({reason})"), message);
     if let Some(reason) = known(&view.status_reason) {
-        return Some((reason, sentence(&view.status_reason, &view.status_message)));
+        return Some((reason, said(&view.status_reason, &view.status_message)));
     }
     let (reason, message) = view.disruption.as_ref()?;
-    Some((known(reason)?, sentence(reason, message)))
+    Some((known(reason)?, said(reason, message)))
 }
 
 fn of_init(view: &PodView) -> Option<(Reason, String)> {
@@ -161,7 +179,8 @@ fn of_init(view: &PodView) -> Option<(Reason, String)> {
 fn of_worker(view: &PodView) -> (Reason, String) {
     match &view.worker {
         ContainerState::Terminated { reason, .. } if reason == "OOMKilled" => {
-            (Reason::OomKilled, "the worker ran out of its memory limit and was killed by the kernel".into())
+            let message = "the worker's container went over its memory limit and the kernel killed it";
+            (Reason::OomKilled, message.into())
         }
         ContainerState::Terminated { reason, message, .. }
             if reason == "ContainerCannotRun" || reason == "StartError" =>

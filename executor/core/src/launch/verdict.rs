@@ -149,7 +149,9 @@ fn in_the_body(launch: &Launch, end: &PodEnd, row: &TaskRow) -> Judgement {
                 "the worker ended with exit code 0 while the task was running: its task process was killed";
             died(Reason::Killed, message.into(), Some(0))
         }
-        PodEnd::Failed { reason, message, exit_code, .. } => died(*reason, message.clone(), *exit_code),
+        PodEnd::Failed { reason, message, exit_code, .. } => {
+            died(*reason, format!("the task was running: {message}"), *exit_code)
+        }
         PodEnd::Gone => {
             died(Reason::PodDeleted, "the pod was deleted while the task was running".into(), None)
         }

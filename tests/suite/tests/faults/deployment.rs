@@ -113,7 +113,7 @@ impl Deployment {
         let daemons = daemons(&env, ports, &folder)?;
         let airflow_parts = airflow_parts(&airflow, &folder)?;
         let sign = folder.join(FULL_DISK).display().to_string();
-        let node = ["--node", "faults", "--max-pods", "1000", "--max-running", RUNNING_MAX];
+        let node = ["--bind-pods", "--node", "faults", "--max-pods", "1000", "--max-running", RUNNING_MAX];
         let node = [node.as_slice(), &["--full-disk-while", &sign]].concat();
         let kubelet = setup::start_kubelet(&plane, &folder, &node)?;
         let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(LOOK_WITHIN);

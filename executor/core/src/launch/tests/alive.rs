@@ -134,7 +134,7 @@ fn an_image_that_cannot_be_had_fails_the_launch_and_the_pod_is_removed() {
     let outcome = story.settled(Some(row(&story.launch, TaskState::Queued)));
     assert_eq!(
         (outcome.reason, outcome.message.as_str()),
-        (Some(Reason::ImagePull), "ErrImagePull: not found")
+        (Some(Reason::ImagePull), "the worker's container cannot start: ErrImagePull: not found")
     );
     assert!(matches!(&story.tell(Fact::Saved)[..], [Action::DeletePod { .. }]));
     assert_eq!(story.tell(Fact::DeleteAnswered(DeleteAnswer::Accepted)), vec![Action::GetPod]);
@@ -154,6 +154,9 @@ fn the_kubelets_own_pull_limit_is_no_failure() {
 fn a_pod_that_does_not_start_in_time_fails_its_launch_with_what_it_waited_for() {
     let waits = [
         (Some("0/3 nodes are available: insufficient cpu"), Reason::Unschedulable),
+        (Some("no nodes available to schedule pods"), Reason::Unschedulable),
+        (Some("ImagePullBackOff: Back-off pulling image \"a\""), Reason::ImagePull),
+        (Some("CreateContainerError: no such device"), Reason::ContainerConfig),
         (Some("ContainerCreating"), Reason::PendingTimeout),
         (None, Reason::PendingTimeout),
     ];

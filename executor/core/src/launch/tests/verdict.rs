@@ -41,6 +41,27 @@ fn the_table_of_a_pods_end() {
 }
 
 #[test]
+fn the_sentence_says_whether_the_task_had_begun_and_who_ended_the_pod() {
+    let told = |state: TaskState| {
+        let mut story = Story::started();
+        story.policy.attempts_max = 1;
+        let message = "The node was low on resource: memory.".to_owned();
+        let view = PodView {
+            phase: PodPhase::Failed,
+            status_reason: "Evicted".into(),
+            status_message: message,
+            ..view(&story.launch)
+        };
+        story.tell(Fact::PodSeen(Box::new(view)));
+        let hostname = Some(story.launch.pod.name.clone());
+        story.settled(Some(TaskRow { hostname, ..row(&story.launch, state) })).message
+    };
+    let by_cluster = "the cluster ended the pod (Evicted): The node was low on resource: memory.";
+    assert_eq!(told(TaskState::Running), format!("the task was running: {by_cluster}"));
+    assert_eq!(told(TaskState::Queued), format!("the task did not begin: {by_cluster}"));
+}
+
+#[test]
 fn before_the_task_a_container_that_failed_by_another_word_than_error_is_tried_again() {
     let relaunched = |word: &str, change: &dyn Fn(&mut Story)| {
         let mut story = Story::started();
@@ -160,9 +181,11 @@ fn an_init_container_that_failed_or_cannot_start_is_the_reason() {
         let view = PodView { failed_init: Some(("sync".into(), state)), ..view(&launch) };
         assert_eq!(reason_of(&view), Some(reason), "{waits}");
     }
-    let passes = ContainerState::Waiting { reason: "PodInitializing".into(), message: String::new() };
+    let passes =
+        ContainerState::Waiting { reason: "ImagePullBackOff".into(), message: "again in 10 s".into() };
     let waiting = PodView { failed_init: Some(("sync".into(), passes)), ..view(&launch) };
-    assert_eq!(classify(&waiting, &Policy::default()), PodStanding::Waiting(None));
+    let why = "ImagePullBackOff of init container `sync`: again in 10 s".to_owned();
+    assert_eq!(classify(&waiting, &Policy::default()), PodStanding::Waiting(Some(why)));
 }
 
 #[test]

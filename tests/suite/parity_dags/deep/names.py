@@ -8,11 +8,11 @@ from common import parity_dag
 
 @parity_dag("Names.With_All-that.is_allowed.Äpfel")
 def names():
-    @task(task_id="Größe_in.Metern-" + "x" * 100)
+    @task(task_id="Größe_in.Metern-" + "x" * 60)
     def long(number: int) -> int:
         return number
 
-    @task_group(group_id="outer_" + "y" * 60)
+    @task_group(group_id="outer_" + "y" * 30)
     def outer():
         @task_group(group_id="inner")
         def inner():

@@ -66,7 +66,7 @@ pub(crate) async fn windlass(form: Form) -> Result<(Stack, Folder)> {
     let setup = Setup {
         series: Series::default(),
         dags: dags.join("dags"),
-        env: env()?,
+        env: env(),
         second_namespace: Some(SECOND_NAMESPACE),
     };
     let stack = Stack::start(setup).await?;
@@ -86,7 +86,7 @@ impl LocalAirflow {
         let dags = Folder::new("parity-local")?;
         make_dags(form, &dags)?;
         let postgres = tokio::task::spawn_blocking(|| Postgres::start(16)).await??;
-        let mut env = env()?;
+        let mut env = env();
         // Each is a process that stays.
         env.push(("AIRFLOW__CORE__PARALLELISM", "12".to_owned()));
         let mut airflow = Airflow::prepare(Options {
@@ -106,18 +106,16 @@ impl LocalAirflow {
 }
 
 /// What both sides have: runs are made by the test alone, so that they bear the same names and dates.
-fn env() -> Result<Vec<(&'static str, String)>> {
-    let plugins = examples::shipped()?.join("plugins").display().to_string();
+fn env() -> Vec<(&'static str, String)> {
     let pairs = [
         ("AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE", "False"),
         ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3"),
         ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "60"),
-        ("AIRFLOW__CORE__PLUGINS_FOLDER", &plugins),
         // The example with pods takes its image from here.
         ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_REPOSITORY", IMAGE.0),
         ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_CONTAINER_TAG", IMAGE.1),
     ];
-    Ok(pairs.map(|(name, value)| (name, value.to_owned())).to_vec())
+    pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
 }
 
 /// Our own DAGs and the examples, in `dags` below a deployment's folder.

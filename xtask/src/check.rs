@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
-use windlass_lab_prepare::workspace;
+use windlass_lab_prepare::{Series, workspace};
 
 use crate::step::{self, cargo, in_ci};
 use crate::{forward, tidy};
@@ -71,7 +71,7 @@ fn python(verbose: bool) -> Result<bool> {
         println!("  python: {missing}");
         return Ok(!in_ci());
     }
-    let venv = windlass_lab_prepare::venv()?;
+    let venv = windlass_lab_prepare::venv(Series::default())?;
     let tool = |name: &str, arguments: &[&str]| {
         let mut tool = Command::new(venv.program(name));
         tool.args(arguments).current_dir(workspace().join("scheduler-bridge/python"));

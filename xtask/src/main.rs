@@ -31,13 +31,13 @@ enum Task {
     Check,
     /// Tests, by level. Ends with a table of minutes and the line `N passed, N failed, N skipped`.
     Test {
-        /// What to run: unit sim store cluster plugin airflow faults, or all of these.
+        /// What to run: unit sim store cluster plugin airflow parity faults, or all of these.
         #[arg(value_enum, default_values_t = [Level::All])]
         levels: Vec<Level>,
         /// Only tests whose name contains this.
         #[arg(long, default_value = "")]
         filter: String,
-        /// The long form of `faults`: ten minutes of faults and 2,100 tasks.
+        /// The long form of `faults` (ten minutes of faults and 2,100 tasks) and `parity` (all examples that can run here).
         #[arg(long)]
         long: bool,
     },
@@ -67,7 +67,7 @@ enum Task {
         #[arg(long)]
         keep: bool,
     },
-    /// Builds what tests and demo need besides Rust: the control plane (Go) and Airflow's virtual environment.
+    /// Builds what tests and demo need besides Rust: the control plane (Go) and Airflow's virtual environments.
     Prepare,
 }
 
@@ -94,7 +94,9 @@ fn run(task: Task, verbose: bool) -> Result<bool> {
         Task::Demo { keep } => forward::demo(keep),
         Task::Prepare => {
             println!("{}", windlass_lab_prepare::control_plane_binary()?.display());
-            println!("{}", windlass_lab_prepare::venv()?.root().display());
+            for series in windlass_lab_prepare::Series::ALL {
+                println!("{}", windlass_lab_prepare::venv(series)?.root().display());
+            }
             Ok(true)
         }
     }

@@ -168,6 +168,30 @@ def test_a_task_that_starts_during_the_withdrawal_is_vetoed(stepper, world, new_
     assert stepper.executor.cleanup_stuck_queued_tasks([ti]) == []
 
 
+def test_before_airflow_2_10_4_a_stuck_task_fails_this_try_unless_it_is_held(stepper, world, new_run, monkeypatch):
+    """Its scheduler knows no requeue: it asks for a clean-up, and handles the failure with its next turn."""
+    from airflow.executors.base_executor import BaseExecutor
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
+
+    stuck, held = queued(stepper, new_run), queued(stepper, new_run)
+    for key in (stuck, held):
+        age(world, key, 100)
+    launches = {key: world.claim(key) for key in (stuck, held)}
+    world.sql("UPDATE windlass.launch SET stage = 'running', running_at = now() WHERE launch_id = %s", launches[held])
+    with create_session() as session:
+        tis = [session.query(TaskInstance).filter_by(**key._asdict()).one() for key in (stuck, held)]
+        session.expunge_all()
+    monkeypatch.delattr(BaseExecutor, "revoke_task", raising=False)
+    assert stepper.executor.cleanup_stuck_queued_tasks(tis) == [repr(tis[0])]
+    assert world.launch(launches[stuck]).withdrawn_at is not None
+    assert world.launch(launches[held]).withdrawn_at is None
+    stepper.deliver()
+    assert (world.state(stuck), world.state(held)) == ("up_for_retry", "queued")
+    assert world.ti(stuck).try_number == 1
+    assert len(world.logs(stuck, "windlass withdrawn")) == 1
+
+
 # --- housekeeping ---
 
 

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 LOG_EVENT_WITHDRAWN = "windlass withdrawn"
 """Event in Airflow's log table when a stuck queueing is taken back."""
 
+STUCK = "it was queued for longer than [scheduler] task_queued_timeout"
+"""Why a stuck task has failed, where Airflow does not queue it again."""
+
 LOGGED_MAX = 1_024
 """Log rows kept alive until the scheduler has written them: more than one turn of its loop makes."""
 
@@ -233,8 +236,21 @@ class WindlassExecutor(BaseExecutor):
         self.log_task_event(event=LOG_EVENT_WITHDRAWN, extra=f"Stuck in queued: {why}.", ti_key=ti.key)
 
     def cleanup_stuck_queued_tasks(self, tis: list[TaskInstance]) -> list[str]:
-        """Clean nothing up; see `revoke_task`."""
-        return []
+        """Clean nothing up where Airflow knows `revoke_task`; else (before 2.10.4) do what it would have done.
+
+        There Airflow does not requeue: as with its own executors a task that is taken back has failed this try.
+        """
+        if hasattr(BaseExecutor, "revoke_task"):
+            return []
+        failed = []
+        for ti in tis:
+            try:
+                self.revoke_task(ti=ti)
+            except NotImplementedError:
+                continue
+            self._offer_failed(ti.key, STUCK)
+            failed.append(repr(ti))
+        return failed
 
     def log_task_event(self, *, event: str, extra: str, ti_key: TaskInstanceKey) -> None:
         """Add a row to Airflow's log table, with the scheduler's next turn."""
@@ -256,9 +272,13 @@ class WindlassExecutor(BaseExecutor):
 
         if any(name.module_path.endswith("KubernetesExecutor") for name in ExecutorLoader.get_executor_names()):
             return []  # it brings the group itself; Airflow refuses two of one name
+        commands: Any
         try:
-            from airflow.providers.cncf.kubernetes.cli.definition import get_kubernetes_cli_commands
+            from airflow.providers.cncf.kubernetes.cli.definition import get_kubernetes_cli_commands as commands
         except ImportError:
-            return []
-        commands: Any = get_kubernetes_cli_commands()
-        return list(commands)
+            try:  # the newest provider for Airflow 2.10 has them in its executor
+                from airflow.providers.cncf.kubernetes.executors.kubernetes_executor import KubernetesExecutor
+            except ImportError:
+                return []
+            commands = KubernetesExecutor.get_cli_commands
+        return list(commands())

@@ -32,6 +32,20 @@ pub async fn give_account(plane: &ControlPlane, namespace: &str) -> Result<PathB
     plane.service_account_kubeconfig(namespace, NAME).await
 }
 
+/// Applies `deploy/rbac/cluster`, rights in all namespaces, for an account in [`HOME`], a namespace that exists; returns
+/// its kubeconfig.
+pub async fn give_cluster_account(plane: &ControlPlane) -> Result<PathBuf> {
+    plane.create_service_account(HOME, NAME).await?;
+    let manifests = workspace().join("deploy/rbac/cluster");
+    for (kind, manifest) in
+        [("clusterroles", "cluster-role.yaml"), ("clusterrolebindings", "cluster-role-binding.yaml")]
+    {
+        let collection = format!("/apis/rbac.authorization.k8s.io/v1/{kind}");
+        plane.create_from_yaml(&collection, &manifests.join(manifest)).await?;
+    }
+    plane.service_account_kubeconfig(HOME, NAME).await
+}
+
 /// Role and binding of `deploy/rbac` in a namespace with worker pods, for the account in [`HOME`]. Those that are there
 /// stay.
 pub async fn give_rights(plane: &ControlPlane, namespace: &str) -> Result<()> {

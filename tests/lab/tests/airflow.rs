@@ -8,6 +8,7 @@ use serde_json::json;
 use windlass_lab::airflow::{Airflow, Component, Options};
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
+use windlass_lab::prepare::Series;
 
 const DAG: &str = "
 from datetime import datetime
@@ -31,6 +32,7 @@ async fn a_run_triggered_by_hand_succeeds_and_its_traces_are_read() -> Result<()
     let dags = Folder::new("dags")?;
     fs::write(dags.join("lab.py"), DAG)?;
     let mut airflow = Airflow::prepare(Options {
+        series: Series::default(),
         database_url: postgres.url(&postgres.create_database("airflow", None)?),
         dags_folder: dags.path().to_owned(),
         executor: "LocalExecutor".to_owned(),

@@ -13,6 +13,8 @@ import os
 import sys
 
 ABSENT = {"kubernetes", "kubernetes_asyncio"}
+# DAGs of Airflow's own that import the client. The interpreter's arguments name the worker's DAG.
+NEED_IT = {"example_kubernetes_executor", "example_local_kubernetes_executor"}
 
 
 class Absent:
@@ -26,5 +28,5 @@ class Absent:
 
 os.environ.pop("AIRFLOW_IS_K8S_EXECUTOR_POD", None)
 # A worker whose task has a pod_override reads it back from its row, and needs the client for that.
-if "SUITE_OVERRIDE" not in os.environ:
+if "SUITE_OVERRIDE" not in os.environ and NEED_IT.isdisjoint(sys.orig_argv):
     sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]

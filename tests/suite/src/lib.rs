@@ -10,4 +10,4 @@ pub mod setup;
 mod stack;
 
 pub use processes::{kill_container, processes_of};
-pub use stack::{Launch, MANY, NAMESPACE, Setup, Stack};
+pub use stack::{Launch, NAMESPACE, Setup, Stack};

@@ -9,7 +9,7 @@ use windlass_lab::airflow::Options;
 use windlass_lab::binaries;
 use windlass_lab::control_plane::ControlPlane;
 use windlass_lab::folder::Folder;
-use windlass_lab::prepare::workspace;
+use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::Supervised;
 
 /// Scheduler's side and workers import the plugin from the source tree.
@@ -17,10 +17,15 @@ pub const PLUGIN: &str = "scheduler-bridge/python";
 /// Where Airflow finds its database.
 pub const CONNECTION: &str = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN";
 
-/// An Airflow with the plugin, the DAGs of a folder of this crate, and what `more` says.
-pub fn airflow_options(database_url: String, dags: &str, folder: &Folder, more: &[(&str, &str)]) -> Options {
-    let dags_folder = workspace().join("tests/suite").join(dags);
-    let python = format!("{}:{}", workspace().join(PLUGIN).display(), dags_folder.display());
+/// An Airflow with the plugin, the DAGs of a folder, and what `more` says.
+pub fn airflow_options(
+    series: Series,
+    database_url: String,
+    dags: &Path,
+    folder: &Folder,
+    more: &[(&str, &str)],
+) -> Options {
+    let python = format!("{}:{}", workspace().join(PLUGIN).display(), dags.display());
     let files = folder.path().display().to_string();
     let own = [
         ("PYTHONPATH", python.as_str()),
@@ -31,8 +36,9 @@ pub fn airflow_options(database_url: String, dags: &str, folder: &Folder, more: 
     ];
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     Options {
+        series,
         database_url,
-        dags_folder,
+        dags_folder: dags.to_owned(),
         executor: "windlass_airflow.WindlassExecutor".into(),
         env: own.into_iter().chain(more.iter().copied()).map(pair).collect(),
     }

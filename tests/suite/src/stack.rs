@@ -12,21 +12,67 @@ use kube::Api;
 use serde_json::json;
 use sqlx::Row;
 use tokio::sync::Mutex;
-use windlass_lab::airflow::{Airflow, Component, Options as AirflowOptions};
+use windlass_lab::airflow::{Airflow, Component};
 use windlass_lab::binaries;
 use windlass_lab::control_plane::{ControlPlane, Options as PlaneOptions};
 use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
-use windlass_lab::prepare::workspace;
+use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::{POLL, Supervised};
 
 use crate::setup::{self, CONNECTION, start_kubelet};
 
 /// Where worker pods go.
 pub const NAMESPACE: &str = "airflow";
-/// Bodies of one DAG run of `many`.
-pub const MANY: usize = 300;
+
+/// What differs between the deployments of the suite.
+pub struct Setup {
+    /// Which Airflow.
+    pub series: Series,
+    /// Its DAG files.
+    pub dags: PathBuf,
+    /// More environment of all of Airflow's processes and workers.
+    pub env: Vec<(&'static str, String)>,
+    /// A namespace beside [`NAMESPACE`] that pods may ask for: then the daemon sees to the whole cluster.
+    pub second_namespace: Option<&'static str>,
+    /// kube-scheduler and kube-controller-manager. Without them the kubelet binds pods, and quotas are not counted.
+    pub controllers: bool,
+}
+
+impl Setup {
+    /// The DAGs of `tests/suite/dags`, with local settings that have a `pod_mutation_hook`.
+    pub fn suite(series: Series) -> Self {
+        let many = Self::many(series).to_string();
+        let python = [setup::PLUGIN, "tests/suite/dags", "tests/suite/settings"];
+        let python = python.map(|path| workspace().join(path).display().to_string()).join(":");
+        let env = [
+            ("PYTHONPATH", python.as_str()),
+            ("SUITE_MANY", many.as_str()),
+            ("AIRFLOW__CORE__PARALLELISM", "512"),
+            ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512"),
+            ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "256"),
+            ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3"),
+            ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5"),
+        ];
+        Self {
+            series,
+            dags: workspace().join("tests/suite/dags"),
+            env: env.map(|(name, value)| (name, value.to_owned())).to_vec(),
+            second_namespace: None,
+            controllers: false,
+        }
+    }
+
+    /// Bodies of one DAG run of `many`. How Windlass carries hundreds of tasks does not depend on the series of
+    /// Airflow, and each costs a second of CPU or two: the older one is given some dozens.
+    pub fn many(series: Series) -> usize {
+        match series {
+            Series::V2_11 => 300,
+            Series::V2_10 => 48,
+        }
+    }
+}
 
 /// PostgreSQL, control plane, kubelet, Airflow and daemons.
 pub struct Stack {
@@ -40,17 +86,6 @@ pub struct Stack {
     _postgres: Postgres,
     folder: Folder,
     runs: AtomicU32,
-}
-
-/// What a deployment has beyond the common.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Setup<'a> {
-    /// kube-scheduler and kube-controller-manager. Without them the kubelet binds pods, and quotas are not counted.
-    pub controllers: bool,
-    /// A namespace for worker pods beside [`NAMESPACE`].
-    pub namespace: Option<&'a str>,
-    /// Environment of Airflow and the daemon.
-    pub env: &'a [(&'a str, &'a str)],
 }
 
 /// A row of `windlass.launch`.
@@ -69,7 +104,7 @@ pub struct Launch {
 
 impl Stack {
     /// Starts everything with one daemon.
-    pub async fn start(setup: Setup<'_>) -> Result<Self> {
+    pub async fn start(setup: Setup) -> Result<Self> {
         let folder = Folder::new("suite")?;
         let postgres = tokio::task::spawn_blocking(|| Postgres::start(16)).await??;
         let database = postgres.create_database("airflow", None)?;
@@ -81,13 +116,16 @@ impl Stack {
         });
         let plane = plane.await?;
         plane.create_namespace(NAMESPACE).await?;
-        let account = daemon::give_account(&plane, NAMESPACE).await?;
-        if let Some(namespace) = setup.namespace {
-            plane.create_namespace(namespace).await?;
-            daemon::give_rights(&plane, namespace).await?;
-        }
+        let account = give_account(&plane, setup.second_namespace).await?;
 
-        let options = airflow_options(postgres.url(&database), &folder, setup.env);
+        let url = postgres.url(&database);
+        let mut more = setup.env;
+        more.push(("WINDLASS_WAKE_SOCKET", folder.join("wake-0.sock").display().to_string()));
+        if setup.second_namespace.is_some() {
+            more.push(("AIRFLOW__KUBERNETES_EXECUTOR__MULTI_NAMESPACE_MODE", "True".to_owned()));
+        }
+        let more: Vec<(&str, &str)> = more.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let options = setup::airflow_options(setup.series, url, &setup.dags, &folder, &more);
         let mut airflow = Airflow::prepare(options).await?;
         let template = write_template(&airflow)?;
         let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
@@ -273,22 +311,13 @@ fn end_of(log: &str) -> String {
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
-fn airflow_options(database_url: String, folder: &Folder, env: &[(&str, &str)]) -> AirflowOptions {
-    let many = MANY.to_string();
-    let wake = folder.join("wake-0.sock").display().to_string();
-    let python = [setup::PLUGIN, "tests/suite/dags", "tests/suite/settings"];
-    let python = python.map(|path| workspace().join(path).display().to_string()).join(":");
-    let own = [
-        ("PYTHONPATH", python.as_str()),
-        ("WINDLASS_WAKE_SOCKET", wake.as_str()),
-        ("SUITE_MANY", many.as_str()),
-        ("AIRFLOW__CORE__PARALLELISM", "512"),
-        ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "512"),
-        ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "256"),
-        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "0.3"),
-        ("AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL", "5"),
-    ];
-    setup::airflow_options(database_url, "dags", folder, &[&own, env].concat())
+/// The daemon's service account with the rights that its namespaces take.
+async fn give_account(plane: &ControlPlane, second_namespace: Option<&str>) -> Result<PathBuf> {
+    let Some(second) = second_namespace else {
+        return daemon::give_account(plane, NAMESPACE).await;
+    };
+    plane.create_namespace(second).await?;
+    daemon::give_cluster_account(plane).await
 }
 
 /// The template of worker pods: the lab's, in our namespace, with lean workers.

@@ -1,5 +1,7 @@
-//! End to end: a real Airflow 2.11 runs its tasks through Windlass, on a real kube-apiserver, in real processes.
+//! End to end: a real Airflow runs its tasks through Windlass, on a real kube-apiserver, in real processes.
 //!
+//! It is Airflow 2.11, or what `WINDLASS_TEST_AIRFLOW` names; `cargo xtask test airflow` runs this file with 2.11 and
+//! then with 2.10.
 //! All tests share one deployment. Most share it at the same time; those that stop parts of it have it for themselves.
 
 #[path = "airflow/hooks.rs"]
@@ -20,6 +22,7 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::RwLock;
 use windlass_lab::airflow::Component;
+use windlass_lab::prepare::Series;
 use windlass_suite::{Setup, Stack, kill_container, processes_of};
 
 /// A run of a few tasks, on two busy cores.
@@ -30,13 +33,16 @@ const DEATH: Duration = Duration::from_secs(5);
 struct Shared {
     runtime: Runtime,
     stack: RwLock<Stack>,
+    /// Bodies of one DAG run of `many`.
+    many: usize,
 }
 
 #[expect(clippy::expect_used, reason = "without a deployment no test can run")]
 static SHARED: LazyLock<Shared> = LazyLock::new(|| {
     let runtime = Runtime::new().expect("a runtime");
-    let stack = runtime.block_on(Stack::start(Setup::default())).expect("the deployment starts");
-    Shared { runtime, stack: RwLock::new(stack) }
+    let series = Series::of_environment().expect("a series of Airflow");
+    let stack = runtime.block_on(Stack::start(Setup::suite(series))).expect("the deployment starts");
+    Shared { runtime, stack: RwLock::new(stack), many: Setup::many(series) }
 });
 
 /// Beside other tests.
@@ -372,7 +378,7 @@ fn a_daemon_killed_amid_hundreds_of_tasks_loses_and_doubles_none() -> Result<()>
     alone(async |stack| {
         let run = stack.trigger("many").await?;
         for share in [1, 3, 5] {
-            let wanted = windlass_suite::MANY * share / 8;
+            let wanted = SHARED.many * share / 8;
             stack
                 .until(
                     "some bodies",
@@ -386,8 +392,7 @@ fn a_daemon_killed_amid_hundreds_of_tasks_loses_and_doubles_none() -> Result<()>
         ensure!(stack.airflow.wait_run("many", &run, RUN * 5).await? == "success");
         let mut bodies = stack.bodies(&run);
         bodies.sort();
-        let mut expected: Vec<String> =
-            (0..windlass_suite::MANY).map(|index| format!("counts {index} 1")).collect();
+        let mut expected: Vec<String> = (0..SHARED.many).map(|index| format!("counts {index} 1")).collect();
         expected.sort();
         assert_eq!(bodies, expected);
         nothing_is_left(stack, "many", &run, &["counts"]).await

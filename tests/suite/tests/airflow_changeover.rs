@@ -18,6 +18,7 @@ use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
+use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::{POLL, Supervised};
 use windlass_suite::setup::{self, CONNECTION};
 
@@ -56,7 +57,13 @@ impl Deployment {
             // Some pods a turn, so that it can be stopped between them.
             ("AIRFLOW__KUBERNETES_EXECUTOR__WORKER_PODS_CREATION_BATCH_SIZE", "4"),
         ];
-        let options = setup::airflow_options(postgres.url(&database), "changeover_dags", &folder, &more);
+        let options = setup::airflow_options(
+            Series::default(),
+            postgres.url(&database),
+            &workspace().join("tests/suite/changeover_dags"),
+            &folder,
+            &more,
+        );
         let mut airflow = Airflow::prepare(options).await?;
         daemon::migrate(airflow.env(), &postgres, &database)?;
         airflow.load_dags().await?;

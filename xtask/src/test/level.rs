@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use windlass_lab_prepare::{find_python, go_version};
+use windlass_lab_prepare::{Series, find_python, go_version};
 
 /// A level of tests; the cheapest comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -20,14 +20,24 @@ pub(crate) enum Level {
     Plugin,
     /// Plugin, daemon, scheduler, database, API server and real tasks together.
     Airflow,
+    /// The same DAGs under LocalExecutor and under Windlass.
+    Parity,
     /// The same parts with light workers while all of them are killed and cut off.
     Faults,
     /// All of them.
     All,
 }
 
-const ORDER: [Level; 7] =
-    [Level::Unit, Level::Sim, Level::Store, Level::Cluster, Level::Plugin, Level::Airflow, Level::Faults];
+const ORDER: [Level; 8] = [
+    Level::Unit,
+    Level::Sim,
+    Level::Store,
+    Level::Cluster,
+    Level::Plugin,
+    Level::Airflow,
+    Level::Parity,
+    Level::Faults,
+];
 
 /// Each once, in order.
 pub(super) fn expand(asked: &[Level]) -> Vec<Level> {
@@ -44,6 +54,7 @@ impl Level {
             Self::Cluster => "cluster",
             Self::Plugin => "plugin",
             Self::Airflow => "airflow",
+            Self::Parity => "parity",
             Self::Faults => "faults",
             Self::All => "all",
         }
@@ -57,20 +68,36 @@ impl Level {
             Self::Cluster => "embedded and real Kubernetes API",
             Self::Plugin => "the plugin in a real scheduler",
             Self::Airflow => "everything together, real tasks",
+            Self::Parity => "beside Airflow's LocalExecutor",
             Self::Faults => "everything together, killed and cut off",
             Self::All => "all levels",
         }
     }
 
-    /// On two cores, built. Exceeding it is a warning: other machines are slower.
-    pub(super) fn budget_minutes(self, long: bool) -> f64 {
+    /// The series of Airflow that it runs with, one after the other.
+    pub(super) fn series(self) -> &'static [Series] {
         match self {
-            Self::Faults if long => 20.0,
+            Self::Plugin | Self::Airflow => &Series::ALL,
+            Self::Unit
+            | Self::Sim
+            | Self::Store
+            | Self::Cluster
+            | Self::Parity
+            | Self::Faults
+            | Self::All => &[Series::V2_11],
+        }
+    }
+
+    /// On two cores, built. Exceeding it is a warning: other machines are slower.
+    pub(super) fn budget_minutes(self, series: Series, long: bool) -> f64 {
+        match self {
+            Self::Faults | Self::Parity if long => 20.0,
             Self::Unit => 2.0,
             Self::Sim | Self::Store | Self::Faults => 4.0,
-            Self::Cluster | Self::Plugin => 5.0,
+            Self::Cluster | Self::Plugin | Self::Parity => 5.0,
+            Self::Airflow if series == Series::V2_10 => 7.0,
             Self::Airflow => 15.0,
-            Self::All => 43.0,
+            Self::All => 60.0,
         }
     }
 
@@ -78,7 +105,7 @@ impl Level {
     pub(super) fn needs_preparation(self) -> bool {
         match self {
             Self::Unit | Self::Sim | Self::Store => false,
-            Self::Cluster | Self::Plugin | Self::Airflow | Self::Faults | Self::All => true,
+            Self::Cluster | Self::Plugin | Self::Airflow | Self::Parity | Self::Faults | Self::All => true,
         }
     }
 
@@ -90,7 +117,7 @@ impl Level {
             Self::Unit | Self::Sim => None,
             Self::Store | Self::Plugin => python(),
             Self::Cluster => go(),
-            Self::Airflow | Self::Faults | Self::All => python().or_else(go),
+            Self::Airflow | Self::Parity | Self::Faults | Self::All => python().or_else(go),
         }
     }
 
@@ -133,6 +160,7 @@ mod tests {
         assert_eq!(Level::of_target("windlass-suite", "test", "airflow_restart"), Some(Level::Airflow));
         assert_eq!(Level::of_target("windlass-suite", "test", "cluster_api"), Some(Level::Cluster));
         assert_eq!(Level::of_target("windlass-suite", "test", "faults"), Some(Level::Faults));
+        assert_eq!(Level::of_target("windlass-suite", "test", "parity"), Some(Level::Parity));
         assert_eq!(Level::of_target("windlass-suite", "test", "api"), None);
         assert_eq!(Level::of_target("windlass-core", "test", "goldens"), Some(Level::Unit));
         assert_eq!(Level::of_target("windlass-sim", "lib", "windlass_sim"), Some(Level::Sim));

@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use windlass_lab_prepare::Series;
 
 pub(crate) use level::Level;
 
@@ -43,20 +44,23 @@ pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
     table.add(Row::new("build", started.elapsed(), build::BUDGET_MINUTES, Counts::default()));
 
     for level in levels {
-        println!("{level}: {}", level.about());
-        let started = Instant::now();
-        let counts = match level.missing() {
-            None => run::level(level, &products, how)?,
-            Some(missing) if in_ci() => {
-                println!("  FAILED: {missing}");
-                Counts { failed: 1, ..Counts::default() }
-            }
-            Some(missing) => {
-                println!("  skipped: {missing}");
-                Counts { skipped: 1, ..Counts::default() }
-            }
-        };
-        table.add(Row::new(level.name(), started.elapsed(), level.budget_minutes(how.long), counts));
+        for series in level.series() {
+            let name = round(level, *series);
+            println!("{name}: {}", level.about());
+            let started = Instant::now();
+            let counts = match level.missing() {
+                None => run::level((level, *series), &products, how)?,
+                Some(missing) if in_ci() => {
+                    println!("  FAILED: {missing}");
+                    Counts { failed: 1, ..Counts::default() }
+                }
+                Some(missing) => {
+                    println!("  skipped: {missing}");
+                    Counts { skipped: 1, ..Counts::default() }
+                }
+            };
+            table.add(Row::new(&name, started.elapsed(), level.budget_minutes(*series, how.long), counts));
+        }
     }
     println!("\n{table}");
     let total = table.total();
@@ -65,7 +69,12 @@ pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
     Ok(total.failed == 0 && !(in_ci() && total.skipped > 0))
 }
 
-/// The control plane (8 minutes of Go from nothing) and the virtual environment are made while Cargo builds, at a lower
+/// A level with one series of Airflow, as the table names it.
+fn round(level: Level, series: Series) -> String {
+    if series == Series::default() { level.to_string() } else { format!("{level} {series}") }
+}
+
+/// The control plane (8 minutes of Go from nothing) and the virtual environments are made while Cargo builds, at a lower
 /// priority. What goes wrong there is told again, in full, by the level that needs it.
 struct Beside(Option<Child>);
 

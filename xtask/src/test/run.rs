@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::Result;
-use windlass_lab_prepare::workspace;
+use windlass_lab_prepare::{SERIES_VARIABLE, Series, workspace};
 
 use super::How;
 use super::build::Executable;
@@ -29,10 +29,14 @@ impl Counts {
     }
 }
 
-pub(super) fn level(level: Level, executables: &[Executable], how: &How) -> Result<Counts> {
+pub(super) fn level(
+    (level, series): (Level, Series),
+    executables: &[Executable],
+    how: &How,
+) -> Result<Counts> {
     let How { filter, long, verbose } = how;
     let mut counts = Counts::default();
-    for executable in executables.iter().filter(|executable| executable.level == level) {
+    for executable in executables.iter().filter(|executable| is_of(executable, level, series)) {
         let mut command = Command::new(&executable.path);
         command.current_dir(&executable.folder);
         if !filter.is_empty() {
@@ -40,11 +44,12 @@ pub(super) fn level(level: Level, executables: &[Executable], how: &How) -> Resu
         }
         // Also the output of tests that pass: it says what they skipped.
         command.arg("--show-output").env("WINDLASS_BINARIES_BUILT", "1").env("INSTA_UPDATE", "no");
+        command.env(SERIES_VARIABLE, series.name());
         if *long {
-            command.env("WINDLASS_FAULTS_LONG", "1");
+            command.env("WINDLASS_FAULTS_LONG", "1").env("WINDLASS_PARITY_LONG", "1");
         }
         let done = step::run(&executable.name, command, *verbose)?;
-        if level == Level::Faults && !verbose {
+        if [Level::Faults, Level::Parity].contains(&level) && !verbose {
             done.output
                 .lines()
                 .filter(|line| line.starts_with("measured: "))
@@ -54,10 +59,16 @@ pub(super) fn level(level: Level, executables: &[Executable], how: &How) -> Resu
     }
     match level {
         Level::Sim if filter.is_empty() => counts.add(seeds(*verbose)?),
-        Level::Plugin => counts.add(plugin(filter, *verbose)?),
+        Level::Plugin => counts.add(plugin(series, filter, *verbose)?),
         _ => {}
     }
     Ok(counts)
+}
+
+/// With the older series of Airflow only what runs Windlass in it.
+fn is_of(executable: &Executable, level: Level, series: Series) -> bool {
+    executable.level == level
+        && (series == Series::default() || executable.name.starts_with("windlass-suite::"))
 }
 
 fn seeds(verbose: bool) -> Result<Counts> {
@@ -70,8 +81,8 @@ fn seeds(verbose: bool) -> Result<Counts> {
     Ok(Counts { passed: u32::from(done.success), failed: u32::from(!done.success), skipped: 0 })
 }
 
-fn plugin(filter: &str, verbose: bool) -> Result<Counts> {
-    let venv = windlass_lab_prepare::venv()?;
+fn plugin(series: Series, filter: &str, verbose: bool) -> Result<Counts> {
+    let venv = windlass_lab_prepare::venv(series)?;
     let mut pytest = Command::new(venv.program("python"));
     pytest.args(["-m", "pytest", "-rs", "tests"]).current_dir(workspace().join("scheduler-bridge/python"));
     if !filter.is_empty() {

@@ -7,15 +7,15 @@ use super::run::Counts;
 
 /// One level, or the build.
 pub(super) struct Row {
-    name: &'static str,
+    name: String,
     minutes: f64,
     budget: f64,
     counts: Counts,
 }
 
 impl Row {
-    pub(super) fn new(name: &'static str, took: Duration, budget: f64, counts: Counts) -> Self {
-        Self { name, minutes: took.as_secs_f64() / 60.0, budget, counts }
+    pub(super) fn new(name: &str, took: Duration, budget: f64, counts: Counts) -> Self {
+        Self { name: name.to_owned(), minutes: took.as_secs_f64() / 60.0, budget, counts }
     }
 }
 
@@ -39,15 +39,15 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "level     minutes  budget  passed  failed  skipped")?;
+        writeln!(f, "level        minutes  budget  passed  failed  skipped")?;
         for Row { name, minutes, budget, counts: Counts { passed, failed, skipped } } in &self.0 {
-            write!(f, "{name:<9} {minutes:>7.1} {budget:>7.0} {passed:>7} {failed:>7} {skipped:>8}")?;
+            write!(f, "{name:<12} {minutes:>7.1} {budget:>7.0} {passed:>7} {failed:>7} {skipped:>8}")?;
             writeln!(f, "{}", if minutes > budget { "  over its budget" } else { "" })?;
         }
         let Counts { passed, failed, skipped } = self.total();
         let minutes: f64 = self.0.iter().map(|row| row.minutes).sum();
         let budget: f64 = self.0.iter().map(|row| row.budget).sum();
-        write!(f, "{:<9} {minutes:>7.1} {budget:>7.0} {passed:>7} {failed:>7} {skipped:>8}", "all")
+        write!(f, "{:<12} {minutes:>7.1} {budget:>7.0} {passed:>7} {failed:>7} {skipped:>8}", "all")
     }
 }
 
@@ -60,16 +60,16 @@ mod tests {
         let mut table = Table::default();
         table.add(Row::new("build", Duration::from_secs(90), 20.0, Counts::default()));
         table.add(Row::new(
-            "unit",
+            "airflow 2.10",
             Duration::from_secs(150),
             2.0,
             Counts { passed: 512, failed: 1, skipped: 0 },
         ));
         let expected = "\
-level     minutes  budget  passed  failed  skipped
-build         1.5      20       0       0        0
-unit          2.5       2     512       1        0  over its budget
-all           4.0      22     512       1        0";
+level        minutes  budget  passed  failed  skipped
+build            1.5      20       0       0        0
+airflow 2.10     2.5       2     512       1        0  over its budget
+all              4.0      22     512       1        0";
         assert_eq!(table.to_string(), expected);
     }
 }

@@ -1,15 +1,17 @@
-//! `windlass-lab-prepare [control-plane|venv]...`: makes what is named, or all, and prints where it is.
+//! `windlass-lab-prepare [control-plane|venv|venv-2.10]...`: makes what is named, or all, and prints where it is.
 
 use anyhow::{Result, bail};
+use windlass_lab_prepare::{Series, control_plane_binary, venv};
 
 fn main() -> Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
-    let all = ["control-plane".to_owned(), "venv".to_owned()];
+    let all = ["control-plane", "venv", "venv-2.10"].map(str::to_owned);
     for product in if named.is_empty() { &all[..] } else { &named } {
         let path = match product.as_str() {
-            "control-plane" => windlass_lab_prepare::control_plane_binary()?,
-            "venv" => windlass_lab_prepare::venv()?.root().to_owned(),
-            other => bail!("`{other}` is neither control-plane nor venv"),
+            "control-plane" => control_plane_binary()?,
+            "venv" => venv(Series::V2_11)?.root().to_owned(),
+            "venv-2.10" => venv(Series::V2_10)?.root().to_owned(),
+            other => bail!("`{other}` is neither control-plane nor venv nor venv-2.10"),
         };
         println!("{product} {}", path.display());
     }

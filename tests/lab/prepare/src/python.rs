@@ -1,5 +1,5 @@
-//! The virtual environment that Airflow's parts run in: the pins of `tests/lab/airflow2.lock`, plus the plugin of this
-//! repository in editable form.
+//! The virtual environments that Airflow's parts run in: the pins of `tests/lab/airflow2.lock` or
+//! `tests/lab/airflow210.lock`, plus the plugin of this repository in editable form.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::{cache_dir, fingerprint, locked, workspace};
 use crate::long_command::run_long;
+use crate::series::Series;
 
-/// Airflow 2.11 supports these (and 3.9, which has left support).
+/// Airflow 2.10 and 2.11 support these (and older ones, which have left support).
 const PYTHONS: [(u32, u32); 3] = [(3, 12), (3, 11), (3, 10)];
 /// Installs 190 pinned packages in seconds where pip takes minutes.
 const UV: &str = "uv==0.13.9";
@@ -39,25 +40,23 @@ impl Venv {
     }
 }
 
-/// The pins.
-pub fn lock_file() -> PathBuf {
-    workspace().join("tests/lab/airflow2.lock")
-}
-
 /// The virtual environment, made when it is missing: half a minute to minutes, by the network.
-pub fn venv() -> Result<Venv> {
+pub fn venv(series: Series) -> Result<Venv> {
     let (python, (major, minor)) = find_python()?;
     let plugin = workspace().join("scheduler-bridge/python");
-    let inputs: Vec<PathBuf> =
-        [lock_file(), plugin.join("pyproject.toml")].into_iter().filter(|file| file.is_file()).collect();
-    let root = cache_dir()?.join(format!("venv-airflow2-py{major}.{minor}-{}", fingerprint(&inputs)?));
+    let inputs: Vec<PathBuf> = [series.lock_file(), plugin.join("pyproject.toml")]
+        .into_iter()
+        .filter(|file| file.is_file())
+        .collect();
+    let name = format!("venv-{}-py{major}.{minor}-{}", series.pins(), fingerprint(&inputs)?);
+    let root = cache_dir()?.join(name);
     let venv = Venv { root };
     if complete(&venv) {
         return Ok(venv);
     }
     locked("venv", || {
         if !complete(&venv) {
-            install(&python, &venv, &plugin)?;
+            install(&python, &venv, series, &plugin)?;
         }
         Ok(venv)
     })
@@ -102,11 +101,11 @@ fn complete(venv: &Venv) -> bool {
     marker(venv).is_file()
 }
 
-fn install(python: &Path, venv: &Venv, plugin: &Path) -> Result<()> {
+fn install(python: &Path, venv: &Venv, series: Series, plugin: &Path) -> Result<()> {
     if venv.root.exists() {
         fs::remove_dir_all(&venv.root).with_context(|| format!("remove {}", venv.root.display()))?;
     }
-    eprintln!("lab: making Airflow's virtual environment from tests/lab/airflow2.lock");
+    eprintln!("lab: making Airflow's virtual environment from tests/lab/{}.lock", series.pins());
     // Beside it, not in it: the folder is removed before another try. (with_extension would cut at the dot of 3.11.)
     let log = PathBuf::from(format!("{}.log", venv.root.display()));
 
@@ -119,7 +118,7 @@ fn install(python: &Path, venv: &Venv, plugin: &Path) -> Result<()> {
     run_long("installing uv", pip, &log)?;
 
     let mut packages = uv(venv);
-    packages.arg("-r").arg(lock_file());
+    packages.arg("-r").arg(series.lock_file());
     run_long("installing Airflow", packages, &log)?;
 
     if plugin.join("pyproject.toml").is_file() {
@@ -147,10 +146,12 @@ mod tests {
 
     #[test]
     fn every_pin_is_exact() -> Result<()> {
-        let lock = fs::read_to_string(lock_file())?;
-        let loose: Vec<_> =
-            lock.lines().filter(|line| !line.starts_with('#') && !line.contains("==")).collect();
-        assert!(loose.is_empty(), "{loose:?}");
+        for series in Series::ALL {
+            let lock = fs::read_to_string(series.lock_file())?;
+            let loose: Vec<_> =
+                lock.lines().filter(|line| !line.starts_with('#') && !line.contains("==")).collect();
+            assert!(loose.is_empty(), "{loose:?}");
+        }
         Ok(())
     }
 }

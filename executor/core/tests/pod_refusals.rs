@@ -153,7 +153,7 @@ fn what_a_mutation_hook_made_is_signed_again_and_stays_in_its_namespace() {
     let error = again(moved).unwrap_err();
     assert_eq!(error.reason(), Reason::MutationHookFailed);
     let want = "pod_mutation_hook changed the pod: it set metadata.namespace to \"else\" where the task's pod belongs into \
-                \"airflow\"; name the namespace in pod_override instead";
+                \"workers\"; name the namespace in pod_override instead";
     assert_eq!(error.to_string(), want);
     assert_eq!(
         again(Value::Null).unwrap_err().to_string(),

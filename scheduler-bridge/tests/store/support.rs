@@ -261,3 +261,8 @@ where
     })
     .await?
 }
+
+/// Version of the schema that this binary knows.
+pub(crate) fn newest() -> i64 {
+    windlass_migrations::newest(&windlass_migrations::postgres())
+}

@@ -65,10 +65,10 @@ pub(super) fn level(
     Ok(counts)
 }
 
-/// With the older series of Airflow only what runs Windlass in it.
+/// With the older series of Airflow only what asks for the series: the others have their own to say.
 fn is_of(executable: &Executable, level: Level, series: Series) -> bool {
     executable.level == level
-        && (series == Series::default() || executable.name.starts_with("windlass-suite::"))
+        && (series == Series::default() || executable.name == "windlass-suite::airflow")
 }
 
 fn seeds(verbose: bool) -> Result<Counts> {

@@ -20,6 +20,9 @@ with create_session() as session:
 print("LOG", logs)
 "#;
 
+/// What a worker writes into the task's log and on its standard output.
+const ON_STDOUT: &str = "Running <TaskInstance: single.blocks";
+
 async fn log_page(stack: &Stack, (dag, run, task): (&str, &str, &str), attempt: &str) -> Result<String> {
     let mut python = tokio::process::Command::from(stack.airflow.command("python"));
     // As in the webserver's container: the same settings, and a service account that may read logs.
@@ -54,17 +57,14 @@ fn the_log_page_shows_the_pod_while_it_runs_and_its_last_lines_after_it_was_kill
                 let page = log_page(stack, task, "1").await?;
                 let told = page.contains("Killed: ")
                     && page.contains("Last lines of its log:")
-                    && page.matches("the body of blocks writes this line").count() > 1;
+                    && page.matches(ON_STDOUT).count() > 1;
                 Ok(told.then_some(()))
             })
             .await?;
         let events = stack.airflow.log_rows("single", &run).await?;
         let told = |row: &windlass_lab::airflow::LogRow| {
             row.event == "windlass failure"
-                && row
-                    .extra
-                    .as_deref()
-                    .is_some_and(|extra| extra.contains("the body of blocks writes this line"))
+                && row.extra.as_deref().is_some_and(|extra| extra.contains(ON_STDOUT))
         };
         ensure!(events.iter().any(told), "no last lines in the event log: {events:?}");
         stack.go(&run)?;

@@ -134,7 +134,8 @@ impl Story {
     #[track_caller]
     fn settled(&mut self, row: Option<TaskRow>) -> Outcome {
         match &self.judged(row)[..] {
-            [Action::Save(LaunchChange::Settle { outcome })] => outcome.clone(),
+            [Action::Save(LaunchChange::Settle { outcome })]
+            | [Action::KeepLog { .. }, Action::Save(LaunchChange::Settle { outcome })] => outcome.clone(),
             other => panic!("not settled: {other:?}"),
         }
     }

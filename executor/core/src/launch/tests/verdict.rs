@@ -61,6 +61,22 @@ fn the_sentence_says_whether_the_task_had_begun_and_who_ended_the_pod() {
     assert_eq!(told(TaskState::Queued), format!("the task did not begin: {by_cluster}"));
 }
 
+/// A worker that ended the task itself has handed its log in.
+#[test]
+fn only_the_log_of_a_pod_that_took_its_task_along_is_kept() {
+    let keeps = |exit_code, state| {
+        let mut story = Story::started();
+        story.ends(exit_code, "Error");
+        let hostname = Some(story.launch.pod.name.clone());
+        let row = TaskRow { hostname, ..row(&story.launch, state) };
+        story.judged(Some(row)).iter().any(|action| matches!(action, Action::KeepLog { .. }))
+    };
+    assert!(keeps(137, TaskState::Running) && keeps(0, TaskState::Queued));
+    assert!(
+        !keeps(1, TaskState::Failed) && !keeps(0, TaskState::Success) && !keeps(0, TaskState::UpForRetry)
+    );
+}
+
 #[test]
 fn before_the_task_a_container_that_failed_by_another_word_than_error_is_tried_again() {
     let relaunched = |word: &str, change: &dyn Fn(&mut Story)| {

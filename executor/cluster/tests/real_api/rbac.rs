@@ -111,14 +111,15 @@ async fn no_other_call_does(plane: &ControlPlane, folder: &Path) {
     assert_eq!(
         granted,
         vec![
-            json!({ "verbs": ["create", "delete", "get", "list", "watch"], "apiGroups": [""],
+            json!({ "verbs": ["create", "delete", "get", "list", "patch", "watch"], "apiGroups": [""],
                 "resources": ["pods"] }),
             json!({ "verbs": ["get"], "apiGroups": [""], "resources": ["pods/log"] }),
         ]
     );
     for (method, path) in [
         ("DELETE", "/api/v1/namespaces/airflow/pods"),
-        ("PATCH", "/api/v1/namespaces/airflow/pods/a"),
+        ("PATCH", "/api/v1/namespaces/other/pods/a"),
+        ("PATCH", "/api/v1/namespaces/airflow/pods/a/status"),
         ("POST", "/api/v1/namespaces/airflow/pods/a/exec?command=sh"),
         ("POST", "/api/v1/namespaces/airflow/pods/a/eviction"),
         ("GET", "/api/v1/namespaces/airflow/secrets"),
@@ -141,6 +142,7 @@ async fn preflight_names_what_is_missing(cluster: &Cluster) {
     let expected = ["create pods", "get pods", "list pods", "watch pods", "delete pods"];
     let expected: Vec<_> = expected.map(|what| format!("namespace other: {what}")).into();
     let mut expected: Vec<_> = expected.iter().map(|subject| (Level::Error, subject.as_str())).collect();
+    expected.push((Level::Warning, "namespace other: patch pods"));
     expected.push((Level::Warning, "namespace other: get pods/log"));
     assert_eq!(subjects, expected);
     assert!(findings[0].remedy.contains("deploy/rbac"));
@@ -159,7 +161,7 @@ async fn each_verb_is_needed(plane: &ControlPlane, cluster: &Cluster) {
     let probe = launch(10);
     let answer = operator.create(&pod("airflow", "probe", &probe), &probe, FIRST, LIMIT).await;
     assert!(matches!(answer, CreateAnswer::Created(_)), "{answer:?}");
-    let granted: Vec<(&str, &str)> = ["create", "delete", "get", "list", "watch"]
+    let granted: Vec<(&str, &str)> = ["create", "delete", "get", "list", "patch", "watch"]
         .map(|verb| (verb, "pods"))
         .into_iter()
         .chain([("get", "pods/log")])
@@ -217,6 +219,10 @@ async fn refused_calls(
     }
     if cluster.logs(&at, "base", 10, 1_000, LIMIT).await.is_err_and(|error| error.kind() == "forbidden") {
         refused.push(("get", "pods/log"));
+    }
+    let patched = cluster.relabel(&at, &PodUid("another".into()), 7, true).await;
+    if patched.is_err_and(|error| error.kind() == "forbidden") {
+        refused.push(("patch", "pods"));
     }
     let ours = installation();
     let here = Namespaces::Only(vec!["airflow".into()]);

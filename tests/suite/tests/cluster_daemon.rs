@@ -7,7 +7,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
 use rustix::process::Signal;
+use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
@@ -244,6 +248,60 @@ async fn a_hook_without_a_choice_or_helper_keeps_tasks_waiting_until_it_has_one(
     variables.insert("WINDLASS__POD__MUTATION_HOOK".into(), "ignore".into());
     let _daemon = Daemon::start(&folder, "ignore", &variables).await?;
     until("its pod", async || Ok((database.sql(stage)? == "created").then_some(()))).await
+}
+
+/// A failed pod is kept, as Airflow's default has it, until `windlass cleanup` removes it; one that waits stays. And the
+/// run's pods are shown by `windlass render dag`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cleanup_removes_what_has_ended_and_render_shows_a_whole_run() -> Result<()> {
+    let folder = Folder::new("cluster-daemon")?;
+    let database = Database::ready().await?;
+    let plane = ControlPlane::start(Options::default()).await?;
+    plane.create_namespace("tasks").await?;
+    let template = folder.join("template.yaml");
+    fs::write(&template, format!("{POD}      image: airflow:2.11\n"))?;
+    fs::write(folder.join("token"), plane.token())?;
+    fs::copy(plane.ca(), folder.join("ca.crt"))?;
+    let mut variables = service_account(plane.url(), folder.path(), "tasks");
+    variables.extend(database.daemon());
+    let file = template.display().to_string();
+    variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), file);
+    let _daemon = Daemon::start(&folder, "daemon", &variables).await?;
+    database.queue("fails", "80057d942e")?;
+    database.queue("waits", "80057d942e")?;
+    let created = "SELECT count(*) FROM windlass.launch WHERE stage = 'created'";
+    until("both pods", async || Ok((database.sql(created)? == "2").then_some(()))).await?;
+
+    let shown = windlass(&variables, &["render", "dag", "etl"])?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(shown.matches("kind: Pod\n").count() == 2 && shown.contains("# etl.waits r try 1\n"), "{shown}");
+
+    let pod = database.sql("SELECT pod_name FROM windlass.launch WHERE task_id = 'fails'")?;
+    let pods: Api<Pod> = Api::namespaced(plane.client(), "tasks");
+    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    let status = json!({"status": {"phase": "Failed", "containerStatuses": [{
+        "name": "base", "image": "airflow:2.11", "imageID": "", "ready": false, "restartCount": 0, "state": ended,
+    }]}});
+    database.sql("UPDATE task_instance SET state = 'failed' WHERE task_id = 'fails'")?;
+    pods.patch_status(&pod, &PatchParams::default(), &Patch::Strategic(&status)).await?;
+    let settled = "SELECT count(*) FROM windlass.launch WHERE task_id = 'fails' AND outcome = 'failure'";
+    until("its outcome", async || Ok((database.sql(settled)? == "1").then_some(()))).await?;
+    let cleanup = |more: &[&str]| -> Result<String> {
+        let done = windlass(&variables, &[&["cleanup", "--older-than", "0"], more].concat())?;
+        ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    };
+    ensure!(cleanup(&[])? == "nothing to delete\n", "its outcome is not delivered");
+    database.sql("UPDATE windlass.launch SET delivered_at = now() WHERE task_id = 'fails'")?;
+    let said = cleanup(&["--dry-run"])?;
+    ensure!(said.starts_with(&format!("pod tasks/{pod} would be deleted: failed (")), "{said}");
+    ensure!(pods.get_opt(&pod).await?.is_some(), "a dry run");
+    let said = cleanup(&["--kubernetes-executor"])?;
+    ensure!(said.lines().count() == 1 && said.starts_with(&format!("pod tasks/{pod} deleted: ")), "{said}");
+    until("it is gone", async || Ok(pods.get_opt(&pod).await?.is_none().then_some(()))).await?;
+    let left = pods.list(&ListParams::default()).await?.items;
+    ensure!(left.len() == 1, "{left:?}");
+    Ok(())
 }
 
 /// A pickle of a dict of texts, in hexadecimal.

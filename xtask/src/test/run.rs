@@ -67,8 +67,7 @@ pub(super) fn level(
 
 /// With the older series of Airflow only what asks for the series: the others have their own to say.
 fn is_of(executable: &Executable, level: Level, series: Series) -> bool {
-    executable.level == level
-        && (series == Series::default() || executable.name == "windlass-suite::airflow")
+    executable.level == level && (series == Series::default() || executable.name == "windlass-suite::airflow")
 }
 
 fn seeds(verbose: bool) -> Result<Counts> {

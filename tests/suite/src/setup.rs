@@ -1,11 +1,13 @@
 //! How Airflow, daemons and the kubelet are set up here, whatever is done to them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
-use windlass_lab::airflow::Options;
+use anyhow::{Context, Result};
+use windlass_lab::airflow::{Airflow, Options};
 use windlass_lab::binaries;
 use windlass_lab::control_plane::ControlPlane;
 use windlass_lab::folder::Folder;
@@ -73,4 +75,20 @@ pub fn start_kubelet(plane: &ControlPlane, folder: &Folder, more: &[&str]) -> Re
     command.arg("kubelet").arg("--kubeconfig").arg(plane.kubeconfig());
     command.arg("--log-dir").arg(folder.join("pods")).args(more);
     Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
+}
+
+/// The lab's template with the light worker in the place of `airflow`.
+pub fn write_light_template(airflow: &Airflow, folder: &Folder) -> Result<PathBuf> {
+    let programs = folder.join("bin");
+    fs::create_dir_all(&programs)?;
+    symlink(binaries::path("windlass-light-worker")?, programs.join("airflow"))?;
+    let mut template = airflow.pod_template();
+    let env = template["spec"]["containers"][0]["env"].as_array_mut().context("the template has no env")?;
+    for variable in env.iter_mut().filter(|variable| variable["name"] == "PATH") {
+        variable["value"] = format!("{}:/usr/bin:/bin", programs.display()).into();
+    }
+    template["spec"]["terminationGracePeriodSeconds"] = 10.into();
+    let path = folder.join("template.yaml"); // JSON is YAML
+    fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
+    Ok(path)
 }

@@ -3,8 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +11,6 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::json;
 use windlass_lab::airflow::{Airflow, Component};
-use windlass_lab::binaries;
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::daemon::{self, Daemon};
 use windlass_lab::folder::Folder;
@@ -67,7 +64,7 @@ impl Deployment {
         let mut airflow = Airflow::prepare(options).await?;
         daemon::migrate(airflow.env(), &postgres, &database)?;
         airflow.load_dags().await?;
-        let template = write_template(&airflow, &folder)?;
+        let template = setup::write_light_template(&airflow, &folder)?;
         let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
         let url = postgres.url_as(daemon::NAME, &database);
         daemon_env.insert(CONNECTION.into(), url.replace("postgresql://", "postgresql+psycopg2://"));
@@ -130,22 +127,6 @@ impl Deployment {
         }
         Ok(())
     }
-}
-
-/// The lab's template with the light worker in the place of `airflow`.
-fn write_template(airflow: &Airflow, folder: &Folder) -> Result<PathBuf> {
-    let programs = folder.join("bin");
-    fs::create_dir_all(&programs)?;
-    symlink(binaries::path("windlass-light-worker")?, programs.join("airflow"))?;
-    let mut template = airflow.pod_template();
-    let env = template["spec"]["containers"][0]["env"].as_array_mut().context("the template has no env")?;
-    for variable in env.iter_mut().filter(|variable| variable["name"] == "PATH") {
-        variable["value"] = format!("{}:/usr/bin:/bin", programs.display()).into();
-    }
-    template["spec"]["terminationGracePeriodSeconds"] = 10.into();
-    let path = folder.join("template.yaml"); // JSON is YAML
-    fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
-    Ok(path)
 }
 
 const QUEUED: &str = "SELECT count(*) FROM task_instance WHERE state = 'queued'";

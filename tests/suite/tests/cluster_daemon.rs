@@ -17,7 +17,7 @@ use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
 use windlass_lab::ports;
 use windlass_lab::prepare::workspace;
-use windlass_suite::daemon::{Daemon, Database, service_account, until, windlass};
+use windlass_suite::daemon::{Daemon, Database, Variables, service_account, until, windlass};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
@@ -100,22 +100,30 @@ async fn an_api_server_that_cannot_be_used_is_waited_for_step_by_step() -> Resul
     Ok(())
 }
 
+/// An API server with the namespace `tasks`, and the variables of a daemon that works there with a template that makes
+/// pods.
+async fn plane_with_a_template(folder: &Folder, database: &Database) -> Result<(ControlPlane, Variables)> {
+    let plane = ControlPlane::start(Options::default()).await?;
+    plane.create_namespace("tasks").await?;
+    let template = folder.join("template.yaml");
+    fs::write(&template, format!("{POD}      image: airflow:2.11\n"))?;
+    fs::write(folder.join("token"), plane.token())?;
+    fs::copy(plane.ca(), folder.join("ca.crt"))?;
+    let mut variables = service_account(plane.url(), folder.path(), "tasks");
+    variables.extend(database.daemon());
+    let file = template.display().to_string();
+    variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), file);
+    Ok((plane, variables))
+}
+
 /// Bad tasks fail alone, each with its reason where the plugin reads it; the good one beside them gets its pod. Then the
 /// API server stops to answer, and two SIGTERMs end the daemon at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_tasks_fail_alone_and_a_second_sigterm_ends_at_once() -> Result<()> {
     let folder = Folder::new("cluster-daemon")?;
     let database = Database::ready().await?;
-    let plane = ControlPlane::start(Options::default()).await?;
-    plane.create_namespace("tasks").await?;
-    let good = folder.join("good.yaml");
-    fs::write(&good, format!("{POD}      image: airflow:2.11\n"))?;
-    fs::write(folder.join("token"), plane.token())?;
-    fs::copy(plane.ca(), folder.join("ca.crt"))?;
-    let mut variables = service_account(plane.url(), folder.path(), "tasks");
-    variables.extend(database.daemon());
+    let (plane, mut variables) = plane_with_a_template(&folder, &database).await?;
     for (name, value) in [
-        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", good.display().to_string()),
         // A create that stays in flight for long: something to finish after SIGTERM.
         ("WINDLASS__TERM__DRAIN_SECONDS", "60".into()),
         ("WINDLASS__TERM__LEASE_MS", "60000".into()),
@@ -216,17 +224,8 @@ async fn a_hook_without_a_choice_or_helper_keeps_tasks_waiting_until_it_has_one(
     let folder = Folder::new("cluster-daemon")?;
     let database = Database::ready().await?;
     database.sql("UPDATE windlass.scheduler SET has_pod_mutation_hook = true")?;
-    let plane = ControlPlane::start(Options::default()).await?;
-    plane.create_namespace("tasks").await?;
-    let template = folder.join("template.yaml");
-    fs::write(&template, format!("{POD}      image: airflow:2.11\n"))?;
-    fs::write(folder.join("token"), plane.token())?;
-    fs::copy(plane.ca(), folder.join("ca.crt"))?;
-    let mut variables = service_account(plane.url(), folder.path(), "tasks");
-    variables.extend(database.daemon());
-    let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
-    set("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.display().to_string());
-    set("WINDLASS_WAKE_SOCKET", folder.join("wake.sock").display().to_string());
+    let (_plane, mut variables) = plane_with_a_template(&folder, &database).await?;
+    variables.insert("WINDLASS_WAKE_SOCKET".into(), folder.join("wake.sock").display().to_string());
     database.queue("load", "80057d942e")?;
     let away = format!(
         "the helper of pod_mutation_hook cannot be reached at `{}`",
@@ -256,16 +255,7 @@ async fn a_hook_without_a_choice_or_helper_keeps_tasks_waiting_until_it_has_one(
 async fn cleanup_removes_what_has_ended_and_render_shows_a_whole_run() -> Result<()> {
     let folder = Folder::new("cluster-daemon")?;
     let database = Database::ready().await?;
-    let plane = ControlPlane::start(Options::default()).await?;
-    plane.create_namespace("tasks").await?;
-    let template = folder.join("template.yaml");
-    fs::write(&template, format!("{POD}      image: airflow:2.11\n"))?;
-    fs::write(folder.join("token"), plane.token())?;
-    fs::copy(plane.ca(), folder.join("ca.crt"))?;
-    let mut variables = service_account(plane.url(), folder.path(), "tasks");
-    variables.extend(database.daemon());
-    let file = template.display().to_string();
-    variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), file);
+    let (plane, variables) = plane_with_a_template(&folder, &database).await?;
     let _daemon = Daemon::start(&folder, "daemon", &variables).await?;
     database.queue("fails", "80057d942e")?;
     database.queue("waits", "80057d942e")?;

@@ -5,8 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +105,7 @@ impl Deployment {
         let kubeconfig = folder.join("kubeconfig");
         let ours = format!("https://127.0.0.1:{}", api_proxy.port());
         fs::write(&kubeconfig, fs::read_to_string(&account)?.replace(plane.url(), &ours))?;
-        let template = write_template(&airflow, &folder)?;
+        let template = setup::write_light_template(&airflow, &folder)?;
 
         let ports = [ports::free()?, ports::free()?];
         let mut env = setup::daemon_env(airflow.env(), &kubeconfig, NAMESPACE, &template, &folder);
@@ -237,22 +236,6 @@ fn airflow_options(database_url: String, folder: &Folder) -> AirflowOptions {
     ];
     // The light worker writes as the worker of 2.11 does.
     setup::airflow_options(Series::V2_11, database_url, dags, folder, &more)
-}
-
-/// The lab's template with the light worker in the place of `airflow`.
-fn write_template(airflow: &Airflow, folder: &Folder) -> Result<PathBuf> {
-    let programs = folder.join("bin");
-    fs::create_dir_all(&programs)?;
-    symlink(binaries::path("windlass-light-worker")?, programs.join("airflow"))?;
-    let mut template = airflow.pod_template();
-    let env = template["spec"]["containers"][0]["env"].as_array_mut().context("the template has no env")?;
-    for variable in env.iter_mut().filter(|variable| variable["name"] == "PATH") {
-        variable["value"] = format!("{}:/usr/bin:/bin", programs.display()).into();
-    }
-    template["spec"]["terminationGracePeriodSeconds"] = 10.into();
-    let path = folder.join("template.yaml"); // JSON is YAML
-    fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;
-    Ok(path)
 }
 
 fn daemons(env: &BTreeMap<String, String>, ports: [u16; 2], folder: &Folder) -> Result<Vec<Part>> {

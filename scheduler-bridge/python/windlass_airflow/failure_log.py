@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from windlass_airflow.database import explain, short_transaction
 
@@ -83,12 +84,18 @@ class FailureLog:
 
     @staticmethod
     def _tail(settled: Settled, until: float) -> str | None:
-        """The pod's last lines, once they are there. A pod that never ran has none."""
+        """The pod's last lines, once they are there. A pod that never ran has none.
+
+        A database in trouble has none either: the reason is known without it, and delivery tells of the trouble.
+        """
         if settled.log_tail is not None or not settled.ran:
             return settled.log_tail
         while True:
-            with short_transaction() as connection:
-                tail = connection.scalar(TAIL, {"launch_id": settled.launch_id})
+            try:
+                with short_transaction() as connection:
+                    tail = connection.scalar(TAIL, {"launch_id": settled.launch_id})
+            except SQLAlchemyError:
+                return None
             if tail is not None or time.monotonic() > until:
                 return None if tail is None else str(tail)
             time.sleep(TAIL_PAUSE_SECONDS)

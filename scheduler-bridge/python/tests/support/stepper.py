@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.callbacks.database_callback_sink import DatabaseCallbackSink
 from airflow.executors import executor_loader
 from airflow.executors.executor_loader import ExecutorLoader
-from airflow.jobs.job import Job
+from airflow.jobs.job import Job, perform_heartbeat
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
 from airflow.utils.session import create_session
 from airflow.utils.state import JobState
@@ -48,7 +48,8 @@ class Stepper:
             self.flush_log()
 
     def deliver(self, session: Any = None) -> None:
-        """The second part of a turn."""
+        """The second part of a turn, with the sign of life that the loop gives of itself now and then."""
+        perform_heartbeat(self.job, self.runner.heartbeat_callback, only_if_necessary=True)
         if session is None:
             with create_session() as own:
                 self.deliver(own)

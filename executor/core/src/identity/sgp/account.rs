@@ -1,0 +1,55 @@
+//! Service accounts, as far as policies select by them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::identity::Labels;
+use crate::identity::field::Field;
+use crate::pod::FieldError;
+
+/// The labels of all known service accounts, by namespace and name. A watch keeps it with [`ServiceAccounts::insert`]
+/// and [`ServiceAccounts::remove`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceAccounts {
+    namespaces: BTreeMap<String, BTreeMap<String, Labels>>,
+}
+
+impl ServiceAccounts {
+    /// Adds a service account, or replaces the one of the same name.
+    pub fn insert(&mut self, namespace: &str, name: &str, labels: Labels) {
+        self.namespaces.entry(namespace.to_owned()).or_default().insert(name.to_owned(), labels);
+    }
+
+    /// Adds the service account of a JSON object.
+    ///
+    /// # Errors
+    /// `metadata` has no name, or a field of another type.
+    pub fn read(&mut self, object: &Value) -> Result<(), FieldError> {
+        self.read_at(&Field::root("", object))
+    }
+
+    /// [`Self::read`] with the place of the object for errors.
+    pub(crate) fn read_at(&mut self, object: &Field<'_>) -> Result<(), FieldError> {
+        let metadata = object.get("metadata")?;
+        let name = metadata.get("name")?.required_text()?;
+        let namespace = metadata.get("namespace")?.text()?;
+        self.insert(&namespace, &name, metadata.get("labels")?.map()?);
+        Ok(())
+    }
+
+    /// Forgets a service account; nothing happens if it is not known.
+    pub fn remove(&mut self, namespace: &str, name: &str) {
+        if let Some(names) = self.namespaces.get_mut(namespace) {
+            names.remove(name);
+            if names.is_empty() {
+                self.namespaces.remove(namespace);
+            }
+        }
+    }
+
+    /// The labels of a service account; `None` if it is not known.
+    pub fn labels(&self, namespace: &str, name: &str) -> Option<&Labels> {
+        self.namespaces.get(namespace)?.get(name)
+    }
+}

@@ -7,13 +7,14 @@
 //!
 //! [`PodFacts`], [`ServiceAccounts`] and [`Policies`] are what the controller looks at, [`matching_groups`] is its
 //! answer, [`decide`] what the webhook does with the pod. `pod_eni` reads what the controller wrote on a pod, and
-//! `question` answers for manifests.
+//! `question` answers for manifests. [`webhook`] is the webhook itself, for tests that stand in for it.
 
 mod account;
 mod pod;
 mod pod_eni;
 mod policy;
 mod question;
+pub mod webhook;
 
 pub use account::ServiceAccounts;
 pub use pod::{PodFacts, PodKind};

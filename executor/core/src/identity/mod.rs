@@ -1,9 +1,11 @@
-//! What a pod is to AWS. On EKS, webhooks give a pod its security groups; here the same rules run as functions, so that
-//! what a pod should get can be said beforehand and compared with what it got.
+//! What a pod is to AWS. EKS gives pods their role and their security groups through admission webhooks that fail open:
+//! a pod that they missed is admitted all the same, and runs as its node.
 //!
-//! [`sgp`] follows the security groups for pods, [`LabelSelector`] is how Kubernetes selects by labels.
+//! [`irsa`] judges the role of an admitted pod, [`sgp`] follows the security groups for pods, [`LabelSelector`] is how
+//! Kubernetes selects by labels.
 
 mod field;
+pub mod irsa;
 mod selector;
 pub mod sgp;
 

@@ -20,11 +20,12 @@ BEGIN;
 -- writes one column, which names the pod.
 GRANT USAGE ON SCHEMA :"airflow_schema" TO :"windlass_role";
 GRANT SELECT (version_num) ON :"airflow_schema".alembic_version TO :"windlass_role";
-GRANT SELECT (dag_id, fileloc, is_subdag, root_dag_id) ON :"airflow_schema".dag TO :"windlass_role";
+GRANT SELECT (dag_id, fileloc, is_active, is_subdag, owners, root_dag_id) ON :"airflow_schema".dag TO :"windlass_role";
+GRANT SELECT (dag_id, name) ON :"airflow_schema".dag_tag TO :"windlass_role";
 GRANT SELECT (dag_id, run_id, run_type, state) ON :"airflow_schema".dag_run TO :"windlass_role";
 GRANT SELECT (id, job_type, state, latest_heartbeat) ON :"airflow_schema".job TO :"windlass_role";
-GRANT SELECT (dag_id, task_id, run_id, map_index, state, try_number, hostname, job_id, pool, queue, priority_weight,
-        queued_dttm, queued_by_job_id, executor, executor_config, external_executor_id),
+GRANT SELECT (dag_id, task_id, run_id, map_index, state, try_number, hostname, job_id, operator, pool, queue,
+        priority_weight, queued_dttm, queued_by_job_id, executor, executor_config, external_executor_id),
     UPDATE (external_executor_id)
     ON :"airflow_schema".task_instance TO :"windlass_role";
 

@@ -33,9 +33,10 @@ const fn windlass(table: &'static str, privilege: &'static str) -> Grant {
 }
 
 /// What the statements of this crate use, no more.
-const DAEMON: [Grant; 19] = [
+const DAEMON: [Grant; 20] = [
     airflow("alembic_version", "SELECT", &["version_num"]),
-    airflow("dag", "SELECT", &["dag_id", "fileloc", "is_subdag", "root_dag_id"]),
+    airflow("dag", "SELECT", &["dag_id", "fileloc", "is_active", "is_subdag", "owners", "root_dag_id"]),
+    airflow("dag_tag", "SELECT", &["dag_id", "name"]),
     airflow("dag_run", "SELECT", &["dag_id", "run_id", "run_type", "state"]),
     airflow("job", "SELECT", &["id", "job_type", "state", "latest_heartbeat"]),
     airflow("task_instance", "SELECT", TASK_INSTANCE),
@@ -64,6 +65,7 @@ const TASK_INSTANCE: &[&str] = &[
     "try_number",
     "hostname",
     "job_id",
+    "operator",
     "pool",
     "queue",
     "priority_weight",

@@ -9,7 +9,7 @@ use windlass_core::ids::{Attempt, LaunchId, PodRef};
 use windlass_core::outcome::Reason;
 use windlass_core::pod_view::PodView;
 
-use crate::lean::LeanPod;
+use crate::lean::{LeanPod, look_behind_gate};
 use crate::observe::Verb;
 use crate::status::{ApiStatus, words};
 use crate::transport::{Call, Cluster};
@@ -47,7 +47,9 @@ pub fn classify_create(
     if (200..300).contains(&status) {
         return match serde_json::from_slice::<LeanPod>(body) {
             Ok(pod) if !pod.metadata.uid.is_empty() => {
-                CreateVerdict::Created(Box::new(pod.view_as(launch.clone(), attempt)))
+                let mut view = pod.view_as(launch.clone(), attempt);
+                look_behind_gate(&mut view, body);
+                CreateVerdict::Created(Box::new(view))
             }
             _ => unknown(status, "its answer is no pod".into()),
         };

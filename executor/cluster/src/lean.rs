@@ -1,8 +1,9 @@
 //! A pod's JSON to a [`PodView`]: decodes the dozen fields that decide and skips the rest unallocated.
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use windlass_core::identity;
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
-use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
+use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
 
 /// The container that runs the worker, as the Python executor names it.
 const BASE: &str = "base";
@@ -77,6 +78,8 @@ struct Spec {
     containers: Vec<Named>,
     #[serde(deserialize_with = "or_default")]
     init_containers: Vec<Named>,
+    #[serde(deserialize_with = "or_default")]
+    scheduling_gates: Vec<Named>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -174,6 +177,7 @@ impl LeanPod {
         let unschedulable = condition("PodScheduled", "False")
             .filter(|c| c.reason == "Unschedulable")
             .map(|c| c.message.clone());
+        let gated = spec.scheduling_gates.iter().any(|gate| gate.name == identity::GATE);
         let disruption = condition("DisruptionTarget", "True").map(|c| (c.reason.clone(), c.message.clone()));
         PodView {
             pod,
@@ -188,9 +192,19 @@ impl LeanPod {
             failed_init,
             unschedulable,
             disruption,
+            gate: if gated { Gate::Closed } else { Gate::Open },
             status_reason: status.reason,
             status_message: status.message,
         }
+    }
+}
+
+/// The answer to a create or a GET is the whole pod: it tells whether one behind our gate is what its rule demands.
+pub(crate) fn look_behind_gate(view: &mut PodView, body: &[u8]) {
+    if view.gate == Gate::Closed
+        && let Ok(pod) = serde_json::from_slice::<serde_json::Value>(body)
+    {
+        view.gate = identity::admitted::judge(&pod);
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Verb {
     Watch,
     /// DELETE with preconditions.
     Delete,
-    /// PATCH of labels.
+    /// PATCH of labels, or of our scheduling gate.
     Patch,
     /// SelfSubjectAccessReview, `/version`, dry runs.
     Review,

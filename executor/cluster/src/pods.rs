@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use serde_json::json;
 use windlass_core::cluster::{DeleteAnswer, GetAnswer};
+use windlass_core::identity::GATE;
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
-use windlass_core::pod_view::PodView;
 
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
-use crate::lean::{LeanPod, NotOurs};
+use crate::lean::{LeanPod, NotOurs, look_behind_gate};
 use crate::observe::Verb;
 use crate::status::ApiStatus;
 use crate::transport::{Answer, Call, Cluster};
 
 /// What a GET by name found.
 enum Found {
-    Pod(Box<LeanPod>),
+    /// And its JSON.
+    Pod(Box<LeanPod>, Bytes),
     Gone,
 }
 
@@ -26,12 +28,42 @@ impl Cluster {
     pub async fn get(&self, at: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {
         match self.look(at).await {
             Ok(Found::Gone) => GetAnswer::Gone,
-            Ok(Found::Pod(pod)) => match pod.view() {
-                Ok(view) => GetAnswer::Found(matching(view, launch, attempt)),
-                Err(NotOurs::Label { .. }) => GetAnswer::Found(None),
-                Err(error) => GetAnswer::Failed { error: format!("get pod {at}: {error}") },
-            },
+            Ok(Found::Pod(pod, body)) => read_pod(*pod, &body, at, launch, attempt),
             Err(error) => GetAnswer::Failed { error: error.line() },
+        }
+    }
+
+    /// Takes Windlass's scheduling gate from the pod of this uid. A strategic merge: gates are merged by their names, and
+    /// another uid is a conflict.
+    pub async fn open_gate(
+        &self,
+        at: &PodRef,
+        uid: &PodUid,
+        launch: &LaunchId,
+        attempt: Attempt,
+    ) -> GetAnswer {
+        let name = format!("patch pod {at} (take gate {GATE})");
+        let Some(path) = path(at) else { return GetAnswer::Failed { error: no_name(&name) } };
+        let patch = json!({
+            "metadata": { "uid": uid.0 },
+            "spec": { "schedulingGates": [{ "name": GATE, "$patch": "delete" }] },
+        });
+        let call = Call {
+            body: Some(patch.to_string().into_bytes()),
+            tell_timeout: true,
+            ..Call::plain(Verb::Patch, Method::PATCH, format!("{path}?fieldManager=windlass"), name.clone())
+        };
+        let answer = match self.call(call, self.inner.config.request_timeout).await {
+            Ok(answer) => answer,
+            Err(error) => return GetAnswer::Failed { error: error.line() },
+        };
+        match answer.status {
+            200..300 => match serde_json::from_slice::<LeanPod>(&answer.body) {
+                Ok(pod) => read_pod(pod, &answer.body, at, launch, attempt),
+                Err(error) => GetAnswer::Failed { error: format!("{name}: {error}") },
+            },
+            404 if is_pod_gone(&answer) => GetAnswer::Gone,
+            _ => GetAnswer::Failed { error: self.refused(name, &answer).line() },
         }
     }
 
@@ -80,8 +112,8 @@ impl Cluster {
     async fn which_precondition(&self, at: &PodRef, uid: &PodUid) -> DeleteAnswer {
         match self.look(at).await {
             Ok(Found::Gone) => DeleteAnswer::Gone,
-            Ok(Found::Pod(pod)) if pod.metadata.uid == uid.0 => DeleteAnswer::Moved,
-            Ok(Found::Pod(_)) => DeleteAnswer::Gone,
+            Ok(Found::Pod(pod, _)) if pod.metadata.uid == uid.0 => DeleteAnswer::Moved,
+            Ok(Found::Pod(..)) => DeleteAnswer::Gone,
             Err(error) => DeleteAnswer::Failed { error: error.line() },
         }
     }
@@ -125,7 +157,7 @@ impl Cluster {
         let answer = self.call(call, self.inner.config.request_timeout).await?;
         match answer.status {
             200..300 => match serde_json::from_slice::<LeanPod>(&answer.body) {
-                Ok(pod) if !pod.metadata.uid.is_empty() => Ok(Found::Pod(Box::new(pod))),
+                Ok(pod) if !pod.metadata.uid.is_empty() => Ok(Found::Pod(Box::new(pod), answer.body)),
                 Ok(_) => Err(self.unreadable(name, "it is no pod".into())),
                 Err(error) => Err(self.unreadable(name, error.to_string())),
             },
@@ -135,8 +167,16 @@ impl Cluster {
     }
 }
 
-fn matching(view: PodView, launch: &LaunchId, attempt: Attempt) -> Option<Box<PodView>> {
-    (view.launch == *launch && view.attempt == attempt).then(|| Box::new(view))
+/// Ours, or another pod of that name.
+fn read_pod(pod: LeanPod, body: &[u8], at: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {
+    match pod.view() {
+        Ok(mut view) if view.launch == *launch && view.attempt == attempt => {
+            look_behind_gate(&mut view, body);
+            GetAnswer::Found(Some(Box::new(view)))
+        }
+        Ok(_) | Err(NotOurs::Label { .. }) => GetAnswer::Found(None),
+        Err(error) => GetAnswer::Failed { error: format!("get pod {at}: {error}") },
+    }
 }
 
 /// A 404 of the API server about pods. One of a proxy, or about the path, says nothing about the pod.

@@ -197,7 +197,7 @@ impl Cluster {
         }
         if call.body.is_some() {
             let patch = *request.method_ref().unwrap_or(&Method::GET) == Method::PATCH;
-            let kind = if patch { "application/merge-patch+json" } else { "application/json" };
+            let kind = if patch { "application/strategic-merge-patch+json" } else { "application/json" };
             request = request.header(CONTENT_TYPE, kind);
         }
         let request = request.body(Body::from(call.body.unwrap_or_default())).map_err(|error| {

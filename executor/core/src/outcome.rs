@@ -80,13 +80,15 @@ pub enum Reason {
     ExecutorConfigInvalid,
     /// The identity that the pod asks for is not allowed to this task.
     IdentityDenied,
+    /// Admission did not give the pod the role or the security groups that its rule demands.
+    IdentityMissing,
     /// Not a command that runs a task.
     Unsupported,
 }
 
 impl Reason {
     /// All of them, in the order of the reference page.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::TaskFailed,
         Self::WorkerExited,
         Self::WorkerDidNotStart,
@@ -109,6 +111,7 @@ impl Reason {
         Self::MutationHookFailed,
         Self::ExecutorConfigInvalid,
         Self::IdentityDenied,
+        Self::IdentityMissing,
         Self::Unsupported,
     ];
 
@@ -143,6 +146,7 @@ impl Reason {
             Self::MutationHookFailed => "MutationHookFailed",
             Self::ExecutorConfigInvalid => "ExecutorConfigInvalid",
             Self::IdentityDenied => "IdentityDenied",
+            Self::IdentityMissing => "IdentityMissing",
             Self::Unsupported => "Unsupported",
         }
     }
@@ -182,6 +186,9 @@ impl Reason {
             Self::MutationHookFailed => "mend pod_mutation_hook; its traceback is in the scheduler's log",
             Self::ExecutorConfigInvalid => "set executor_config to {'pod_override': k8s.V1Pod(...)}",
             Self::IdentityDenied => "see the identity rules in windlass.toml",
+            Self::IdentityMissing => {
+                "see that EKS's webhooks answer and that the service account has its role: `windlass doctor`"
+            }
             Self::Unsupported => "run it with another executor",
         }
     }

@@ -53,6 +53,25 @@ pub enum ContainerState {
     },
 }
 
+/// How Windlass's scheduling gate on a pod stands. While it is there no scheduler binds the pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gate {
+    /// It has none (any more): nothing holds it back.
+    #[default]
+    Open,
+    /// It has, and this view does not hold what tells whether the pod is what its rule demands.
+    Closed,
+    /// It has, and the pod is what its rule demands.
+    Fit,
+    /// It has, and the pod is not.
+    Unfit {
+        /// What is missing, for people.
+        why: String,
+        /// Whether another pod may come out better: the webhook that should have changed it was silent.
+        again: bool,
+    },
+}
+
 /// A pod of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {
@@ -85,4 +104,6 @@ pub struct PodView {
     /// Message of condition DisruptionTarget=True with its reason (`EvictionByEvictionAPI`, `PreemptionByScheduler`,
     /// `DeletionByPodGC`, `TerminationByKubelet`, ...).
     pub disruption: Option<(String, String)>,
+    /// See there.
+    pub gate: Gate,
 }

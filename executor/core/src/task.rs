@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::rules::Facts;
 use crate::ids::{LaunchId, Queueing};
 use crate::time::UtcMicros;
 
@@ -14,6 +15,10 @@ pub struct TaskSpec {
     pub queue: String,
     /// `task_instance.pool`.
     pub pool: String,
+    /// `task_instance.operator`: the class's name; empty where the row has none.
+    pub operator: String,
+    /// What identity rules look at beside the task itself.
+    pub dag: DagFacts,
     /// `task_instance.priority_weight`: higher starts first.
     pub priority_weight: i32,
     /// `task_instance.queued_by_job_id`: the SchedulerJob that owns the task instance.
@@ -30,6 +35,40 @@ pub struct TaskSpec {
     /// `task_instance.executor_config`, decoded; `pod_override` is a pod in API form (camelCase JSON).
     /// An error is a sentence for the DAG author: this task alone fails with it.
     pub executor_config: Result<ExecutorConfig, String>,
+}
+
+/// What is known of a task's DAG.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DagFacts {
+    /// `dag_tag.name`.
+    pub tags: Vec<String>,
+    /// `dag.owners`, split at its commas.
+    pub owners: Vec<String>,
+    /// [`folder_of`](crate::identity::rules::folder_of) its file.
+    pub folder: Option<String>,
+}
+
+impl DagFacts {
+    /// Airflow joins the owners of a DAG's tasks with `, `.
+    pub fn split_owners(owners: &str) -> Vec<String> {
+        owners.split(',').map(str::trim).filter(|owner| !owner.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+impl TaskSpec {
+    /// As the rules see it.
+    pub fn identity_facts(&self) -> Facts<'_> {
+        Facts {
+            dag_id: &self.queueing.key.dag_id,
+            task_id: &self.queueing.key.task_id,
+            queue: &self.queue,
+            pool: &self.pool,
+            operator: &self.operator,
+            tags: &self.dag.tags,
+            owners: &self.dag.owners,
+            folder: self.dag.folder.as_deref(),
+        }
+    }
 }
 
 /// `executor_config` after decoding. Keys that Windlass does not read are dropped.

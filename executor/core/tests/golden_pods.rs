@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use windlass_core::identity::Identity;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::pod::{self, PodSettings, RenderError, Template, WatchedNamespaces};
-use windlass_core::task::{ExecutorConfig, TaskSpec};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 fn fixtures(folder: &str) -> PathBuf {
@@ -76,6 +77,8 @@ fn spec(case: &Value) -> TaskSpec {
         scheduler_job_id: text(&input["scheduler_job_id"]).parse().unwrap(),
         airflow_version: text(&case["versions"]["airflow"]),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         command: serde_json::from_value(input["command"].clone()).unwrap(),
         executor_config: executor_config(&input["executor_config_stored_object"]),
@@ -88,8 +91,8 @@ fn rendered(case: &Value) -> Result<Value, RenderError> {
     let yaml = &case[if own { "task_pod_template_yaml" } else { "pod_template_yaml" }];
     let template = yaml.as_str().map_or_else(|| Ok(Template::absent()), Template::parse)?;
     let launch = LaunchId::of(&settings.installation, &spec.queueing);
-    let pod = pod::render(&settings, &template, &spec, &launch, Attempt::FIRST)?;
-    let place = pod::pod_ref(&settings, &spec, &launch, Attempt::FIRST);
+    let pod = pod::render(&settings, &template, &Identity::default(), &spec, &launch, Attempt::FIRST)?;
+    let place = pod::pod_ref(&settings, &Identity::default(), &spec, &launch, Attempt::FIRST);
     assert_eq!(pod["metadata"]["name"], Value::String(place.name));
     assert_eq!(pod["metadata"]["namespace"], Value::String(place.namespace));
     Ok(pod)

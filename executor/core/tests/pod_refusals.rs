@@ -3,10 +3,11 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use windlass_core::identity::Identity;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::outcome::Reason;
 use windlass_core::pod::{self, PodSettings, RenderError, Template, WatchedNamespaces};
-use windlass_core::task::{ExecutorConfig, TaskSpec};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 const MINIMAL: &str = "{apiVersion: v1, kind: Pod, spec: {containers: [{name: base, image: i}]}}";
@@ -32,6 +33,8 @@ fn spec(pod_override: Option<Value>) -> TaskSpec {
         scheduler_job_id: 42,
         airflow_version: "2.11.2+local".into(),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         executor_config: Ok(ExecutorConfig { pod_override, pod_template_file: None }),
     }
@@ -42,7 +45,14 @@ fn launch_of(spec: &TaskSpec) -> LaunchId {
 }
 
 fn render(template: &str, spec: &TaskSpec) -> Result<Value, RenderError> {
-    pod::render(&settings(), &Template::parse(template)?, spec, &launch_of(spec), Attempt(2))
+    pod::render(
+        &settings(),
+        &Template::parse(template)?,
+        &Identity::default(),
+        spec,
+        &launch_of(spec),
+        Attempt(2),
+    )
 }
 
 fn refused(template: &str, spec: &TaskSpec) -> (Reason, String) {
@@ -117,7 +127,7 @@ fn name_and_labels_of_windlass_hold_against_an_override() {
     let wanted = json!({"metadata": {"name": "mine", "namespace": "elsewhere", "labels": labels}});
     let spec = spec(Some(wanted));
     let metadata = render(MINIMAL, &spec).unwrap()["metadata"].take();
-    let place = pod::pod_ref(&settings(), &spec, &launch_of(&spec), Attempt(2));
+    let place = pod::pod_ref(&settings(), &Identity::default(), &spec, &launch_of(&spec), Attempt(2));
     assert_eq!(metadata["name"], json!(place.name));
     assert_eq!((&metadata["namespace"], place.namespace.as_str()), (&json!("elsewhere"), "elsewhere"));
     assert_eq!(place.name, pod::pod_name("d", "t", &launch_of(&spec), Attempt(2)));
@@ -137,7 +147,9 @@ fn name_and_labels_of_windlass_hold_against_an_override() {
 fn what_a_mutation_hook_made_is_signed_again_and_stays_in_its_namespace() {
     let spec = spec(None);
     let made = render(MINIMAL, &spec).unwrap();
-    let again = |pod: Value| pod::sign_again(pod, &settings(), &spec, &launch_of(&spec), Attempt(2));
+    let again = |pod: Value| {
+        pod::sign_again(pod, &settings(), &Identity::default(), &spec, &launch_of(&spec), Attempt(2))
+    };
     let mut changed = made.clone();
     changed["metadata"]["name"] = json!("mine");
     changed["metadata"]["labels"] = json!({"team": "ml"});
@@ -166,7 +178,9 @@ fn beside_a_kubernetes_executor_pods_are_hidden_from_its_selectors() {
     let settings = PodSettings { hide_from_neighbours: true, ..settings() };
     let spec = spec(None);
     let template = Template::parse(MINIMAL).unwrap();
-    let pod = pod::render(&settings, &template, &spec, &launch_of(&spec), Attempt::FIRST).unwrap();
+    let pod =
+        pod::render(&settings, &template, &Identity::default(), &spec, &launch_of(&spec), Attempt::FIRST)
+            .unwrap();
     let labels = &pod["metadata"]["labels"];
     let selects = |selector: &str| {
         selector.split(',').all(|term| match term.split_once("!=") {

@@ -17,7 +17,7 @@ use crate::doctor::Doctor;
 use crate::explain::Explain;
 use crate::login::Login;
 use crate::render::{RenderDag, RenderPod};
-use crate::{cleanup, docs, doctor, explain, logging, migrate, render, run, show, status};
+use crate::{cleanup, docs, doctor, explain, identity, logging, migrate, render, run, show, status};
 
 const LONG_ABOUT: &str = "\
 A native KubernetesExecutor for Apache Airflow. `windlass run` is a sidecar of the scheduler: it launches one worker \
@@ -42,6 +42,7 @@ Examples:
   windlass doctor                          what does not fit together, and what to do
   windlass explain etl load manual__1      why this task waits, and what became of it
   windlass render pod --dag-id etl --task-id load --run-id manual__1 --from-flags
+  windlass identity explain etl load       which rule gives the task its identity, and what the pod gets
   windlass cleanup --dry-run               which worker pods have ended and can go";
 
 /// A native KubernetesExecutor for Apache Airflow.
@@ -105,6 +106,9 @@ Examples:
         #[command(subcommand)]
         what: Render,
     },
+    /// Who tasks are: which rule gives a task its identity, and what is wrong with the rules
+    #[command(subcommand)]
+    Identity(identity::Identity),
     /// Delete worker pods that have ended and that nobody needs any more
     Cleanup(Cleanup),
     /// Print a completion script for a shell
@@ -293,6 +297,12 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Render { what: Render::Dag(of) } => {
             let config = load()?;
             block_on(render::dag(&config, &of))?
+        }
+        // Needs no configuration.
+        Command::Identity(identity::Identity::Groups(of)) => identity::groups(&of),
+        Command::Identity(of) => {
+            let config = load()?;
+            block_on(identity::identity(&config, &of))?
         }
         Command::Cleanup(of) => {
             let config = load()?;

@@ -1,51 +1,49 @@
-//! From a task to its pod, with the templates kept in memory and read again when they change.
-//!
-//! A ConfigMap that is updated swaps a link, an editor writes a new file: modification time, inode and size tell.
-//! A changed template that cannot be used is reported once and the last good one stays in use; what never was good
-//! fails the tasks that need it, alone.
+//! From a task to its pod: template, identity rule, executor_config, hook; and what of it is not allowed.
+
+mod templates;
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use windlass_core::identity::guard::{Measure, lost, sentence, violations};
+use windlass_core::identity::rules::{Rule, Rules};
+use windlass_core::identity::{Freedom, Freedoms, Identity};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::outcome::Reason;
 use windlass_core::pod::{self, PodSettings, Template, worker_command};
-use windlass_core::task::{ExecutorConfig, TaskSpec};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use crate::config::Config;
 use crate::hook::{Hook, Unmade};
 use crate::metrics::Metrics;
 
-/// Templates kept. Tasks may name their own (`executor_config['pod_template_file']`): a DAG that makes up a new name
-/// for each run must not fill the memory.
-const TEMPLATES_MAX: usize = 64;
+pub use templates::OnFault;
+use templates::Templates;
 
-/// Told of a template that changed for the worse.
-pub type OnFault = Box<dyn Fn(&Path, &str) + Send + Sync>;
+/// What `pod_mutation_hook`, which is the platform's own code, may do beside what executor_config may.
+const FREE_TO_HOOK: [Freedom; 4] =
+    [Freedom::Host, Freedom::Privileged, Freedom::ImagePullSecrets, Freedom::NodeSelector];
 
 /// Renders pods.
 pub struct Renderer {
     settings: PodSettings,
     template: Option<PathBuf>,
-    cache: Mutex<HashMap<PathBuf, Cached>>,
+    /// Stands for a template where none is configured.
+    absent: Arc<Template>,
+    templates: Templates,
+    rules: Option<Arc<Rules>>,
+    /// What the configured template gives under a rule, by the rule's name: the same until the template changes.
+    measures: Mutex<HashMap<String, Measured>>,
     hook: Hook,
-    on_fault: OnFault,
 }
 
-#[derive(Clone)]
-struct Cached {
-    stamp: Stamp,
-    /// The last good one, or why there is none yet.
-    template: Result<Arc<Template>, String>,
-}
-
-/// None: there is no such file.
-type Stamp = Option<(i64, i64, u64, u64)>;
+/// With the template that it was measured by.
+type Measured = (Arc<Template>, Arc<Measure>);
+/// Why there is no pod.
+type Denial = (Reason, String);
 
 /// A task instance that is nowhere queued, as plain as can be: first try, everything else as Airflow has it unset.
 pub fn imaginary(key: TaskKey) -> TaskSpec {
@@ -58,6 +56,8 @@ pub fn imaginary(key: TaskKey) -> TaskSpec {
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         executor_config: Ok(ExecutorConfig::default()),
     }
@@ -73,34 +73,51 @@ impl Renderer {
                 path.display()
             );
         };
-        let hook = Hook::of(config);
-        Self { hook, ..Self::with(settings, config.kubernetes.pod_template_file.clone(), Box::new(on_fault)) }
+        Self::of(config, settings, Box::new(on_fault))
     }
 
     /// For a command that renders once: a template that cannot be used is the answer's to tell.
     pub fn for_once(config: &Config, installation: InstallationId) -> Self {
-        let template = config.kubernetes.pod_template_file.clone();
-        let hook = Hook::of(config);
-        Self { hook, ..Self::with(config.pod_settings(installation), template, Box::new(|_, _| {})) }
+        Self::of(config, config.pod_settings(installation), Box::new(|_, _| {}))
     }
 
-    /// `template`: `[kubernetes_executor] pod_template_file`. No hook is called.
+    fn of(config: &Config, settings: PodSettings, on_fault: OnFault) -> Self {
+        Self {
+            hook: Hook::of(config),
+            rules: config.rules.clone(),
+            ..Self::with(settings, config.kubernetes.pod_template_file.clone(), on_fault)
+        }
+    }
+
+    /// `template`: `[kubernetes_executor] pod_template_file`. No hook is called, and there are no rules.
     pub fn with(settings: PodSettings, template: Option<PathBuf>, on_fault: OnFault) -> Self {
-        Self { settings, template, cache: Mutex::default(), hook: Hook::none(), on_fault }
+        Self {
+            settings,
+            template,
+            absent: Arc::new(Template::absent()),
+            templates: Templates::new(on_fault),
+            rules: None,
+            measures: Mutex::default(),
+            hook: Hook::none(),
+        }
     }
 
     /// The namespace that the task's pod will be created in.
     pub fn place(&self, spec: &TaskSpec) -> String {
+        let rule = self.rules.as_ref().and_then(|rules| rules.find(&spec.identity_facts()));
+        let none = Identity::default();
+        let identity = rule.map_or(&none, |rule| &rule.gives);
         match &spec.executor_config {
-            Ok(config) => pod::namespace_of(&self.settings, config),
+            Ok(config) => pod::namespace_of(&self.settings, identity, config),
             // Its launch fails at rendering; until then it needs a place.
-            Err(_) => pod::namespace_of(&self.settings, &ExecutorConfig::default()),
+            Err(_) => pod::namespace_of(&self.settings, identity, &ExecutorConfig::default()),
         }
     }
 
     /// The pod of one attempt, ready to be created.
     pub async fn make(&self, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> Result<Value, Unmade> {
         let draft = self.draft(spec, launch, attempt)?;
+        self.guard(spec, &draft)?;
         let pod = self.mutate(draft, spec, launch, attempt).await?;
         self.check(spec, &pod)?;
         Ok(pod)
@@ -117,27 +134,74 @@ impl Renderer {
         if !spec.has_pod_mutation_hook {
             return Ok(draft);
         }
+        let rule = self.rule(spec)?;
+        let measure = rule.map(|_| Measure::of(&draft));
         let pod = self.hook.apply(draft).await?;
-        Ok(pod::sign_again(pod, &self.settings, spec, launch, attempt).map_err(of_render)?)
+        if let (Some(rule), Some(measure)) = (rule, measure) {
+            let free: Freedoms = rule.may_override.iter().copied().chain(FREE_TO_HOOK).collect();
+            judge(rule, "pod_mutation_hook", &measure, &pod, &free)?;
+        }
+        let none = Identity::default();
+        let identity = rule.map_or(&none, |rule| &rule.gives);
+        Ok(pod::sign_again(pod, &self.settings, identity, spec, launch, attempt).map_err(of_render)?)
     }
 
-    /// The pod as template, task and pod_override make it, also one that would not be created: see
-    /// [`Renderer::check`].
-    pub fn draft(
-        &self,
-        spec: &TaskSpec,
-        launch: &LaunchId,
-        attempt: Attempt,
-    ) -> Result<Value, (Reason, String)> {
-        let template = match self.template_of(spec) {
-            Some(path) => self.template(path).map_err(|why| (Reason::TemplateInvalid, why))?,
-            None => Arc::new(Template::absent()),
+    /// The pod as template, identity, task and pod_override make it, also one that would not be created: see
+    /// [`Renderer::guard`] and [`Renderer::check`].
+    pub fn draft(&self, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> Result<Value, Denial> {
+        let none = Identity::default();
+        let identity = self.rule(spec)?.map_or(&none, |rule| &rule.gives);
+        let template = self.template_at(self.template_of(spec))?;
+        pod::render(&self.settings, &template, identity, spec, launch, attempt).map_err(of_render)
+    }
+
+    /// I7: what executor_config has made of the pod, and the task's rule does not allow. Without rules nothing is.
+    pub fn guard(&self, spec: &TaskSpec, draft: &Value) -> Result<(), Denial> {
+        let Some(rule) = self.rule(spec)? else { return Ok(()) };
+        let changes_nothing = |config: &ExecutorConfig| {
+            config.pod_override.is_none() && config.pod_template_file.as_deref().is_none_or(str::is_empty)
         };
-        pod::render(&self.settings, &template, spec, launch, attempt).map_err(of_render)
+        if spec.executor_config.as_ref().is_ok_and(changes_nothing) {
+            return Ok(());
+        }
+        judge(rule, "executor_config", &*self.measure(rule, spec)?, draft, &rule.may_override)
+    }
+
+    /// The rule that the task's identity comes from; None: there are no rules.
+    pub fn rule(&self, spec: &TaskSpec) -> Result<Option<&Rule>, Denial> {
+        let Some(rules) = &self.rules else { return Ok(None) };
+        match rules.find(&spec.identity_facts()) {
+            Some(rule) => Ok(Some(rule)),
+            None => {
+                let what = format!(
+                    "no identity rule matches this task, and [identity.default] denies the rest; `windlass identity \
+                     explain {} {}` shows why",
+                    spec.queueing.key.dag_id, spec.queueing.key.task_id
+                );
+                Err((Reason::IdentityDenied, what))
+            }
+        }
+    }
+
+    /// What a task of this rule has without executor_config.
+    fn measure(&self, rule: &Rule, spec: &TaskSpec) -> Result<Arc<Measure>, Denial> {
+        let template = self.template_at(self.template.as_deref())?;
+        let lock = || self.measures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, measure)) = lock().get(&rule.name)
+            && Arc::ptr_eq(of, &template)
+        {
+            return Ok(measure.clone());
+        }
+        let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
+        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
+        let pod = pod::render(&self.settings, &template, &rule.gives, &plain, &launch, Attempt::FIRST);
+        let measure = Arc::new(Measure::of(&pod.map_err(of_render)?));
+        lock().insert(rule.name.clone(), (template, measure.clone()));
+        Ok(measure)
     }
 
     /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.
-    pub fn check(&self, spec: &TaskSpec, pod: &Value) -> Result<(), (Reason, String)> {
+    pub fn check(&self, spec: &TaskSpec, pod: &Value) -> Result<(), Denial> {
         let namespace = self.place(spec);
         if !self.settings.watches(&namespace) {
             let message = format!(
@@ -150,6 +214,13 @@ impl Renderer {
             let (reason, message) = of_render(error);
             (reason, message + &self.said_of_template(spec))
         })
+    }
+
+    fn template_at(&self, path: Option<&Path>) -> Result<Arc<Template>, Denial> {
+        match path {
+            Some(path) => self.templates.get(path).map_err(|why| (Reason::TemplateInvalid, why)),
+            None => Ok(self.absent.clone()),
+        }
     }
 
     /// Where the template of the task's pod should be.
@@ -167,72 +238,16 @@ impl Renderer {
             None => String::new(),
         }
     }
+}
 
-    /// The template in `path` as it is now.
-    fn template(&self, path: &Path) -> Result<Arc<Template>, String> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = cache.get(path);
-        let stamp = match stamp(path) {
-            Ok(stamp) => stamp,
-            Err(error) => return keep(before, path, &read_fault(path, &error), &self.on_fault),
-        };
-        if let Some(cached) = before.filter(|cached| cached.stamp == stamp) {
-            return cached.template.clone();
-        }
-        let template = match load(path, stamp.is_some(), before.is_some_and(|b| b.stamp.is_some())) {
-            Ok(template) => Ok(Arc::new(template)),
-            Err(fault) => keep(before, path, &fault, &self.on_fault),
-        };
-        if cache.len() >= TEMPLATES_MAX {
-            cache.clear();
-        }
-        cache.insert(path.to_owned(), Cached { stamp, template: template.clone() });
-        template
-    }
+fn judge(rule: &Rule, by: &str, measure: &Measure, pod: &Value, free: &Freedoms) -> Result<(), Denial> {
+    let mut found = violations(measure, pod, free);
+    found.extend(lost(rule, pod));
+    if found.is_empty() { Ok(()) } else { Err((Reason::IdentityDenied, sentence(rule, by, &found))) }
 }
 
 fn of_render(error: pod::RenderError) -> (Reason, String) {
     (error.reason(), error.to_string())
-}
-
-/// The last good template stays; without one the fault is the answer.
-fn keep(
-    before: Option<&Cached>,
-    path: &Path,
-    fault: &str,
-    on_fault: &OnFault,
-) -> Result<Arc<Template>, String> {
-    on_fault(path, fault);
-    match before {
-        Some(Cached { template: Ok(template), .. }) => Ok(template.clone()),
-        _ => Err(fault.to_owned()),
-    }
-}
-
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    match std::fs::metadata(path) {
-        Ok(file) => Ok(Some((file.mtime(), file.mtime_nsec(), file.ino(), file.size()))),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// A file that never was there is what Airflow makes of it: a template without fields. One that is gone is a fault.
-fn load(path: &Path, there: bool, was_there: bool) -> Result<Template, String> {
-    match (there, was_there) {
-        (true, _) => {}
-        (false, true) => return Err(format!("the pod template `{}` is gone; put it back", path.display())),
-        (false, false) => return Ok(Template::absent()),
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| read_fault(path, &error))?;
-    Template::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
-}
-
-fn read_fault(path: &Path, error: &std::io::Error) -> String {
-    format!(
-        "the pod template `{}` cannot be read: {error}; mount it into the daemon's container",
-        path.display()
-    )
 }
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ impl Engine {
             (Open::Create(launch, attempt, asked), Answer::Created(answer)) => {
                 self.create_answered(&launch, attempt, asked, answer, now);
             }
-            (Open::Get(launch, attempt, asked), Answer::Got(answer)) => {
+            (Open::Get(launch, attempt, asked) | Open::Gate(launch, attempt, asked), Answer::Got(answer)) => {
                 self.got(&launch, attempt, asked, answer, now);
             }
             (Open::Delete(delete), Answer::Deleted(answer)) => {

@@ -135,6 +135,17 @@ pub enum Ask {
         /// Where.
         pod: PodRef,
     },
+    /// PATCH that takes Windlass's scheduling gate away [`Answer::Got`].
+    OpenGate {
+        /// Whose.
+        launch: LaunchId,
+        /// Which.
+        attempt: Attempt,
+        /// Where.
+        pod: PodRef,
+        /// Which of that name.
+        uid: PodUid,
+    },
     /// DELETE with preconditions [`Answer::Deleted`].
     DeletePod {
         /// Where.

@@ -80,6 +80,8 @@ struct Reign {
     /// A claim was not answered then: it may have been committed, or be committed late, and no answer will say so.
     claim_doubted: Option<Millis>,
     gets: VecDeque<LaunchId>,
+    /// Pods that may be let go.
+    gates: VecDeque<(LaunchId, PodUid)>,
     deletes: VecDeque<Delete>,
     /// What each open command is about.
     open: BTreeMap<CommandId, Open>,
@@ -125,6 +127,7 @@ enum Open {
     Create(LaunchId, Attempt, Millis),
     /// Begun when: it proves nothing about a create that was answered later.
     Get(LaunchId, Attempt, Millis),
+    Gate(LaunchId, Attempt, Millis),
     Delete(Delete),
     Other,
 }
@@ -146,6 +149,7 @@ impl Reign {
             strangers: Batch::default(),
             claim_doubted: None,
             gets: VecDeque::new(),
+            gates: VecDeque::new(),
             deletes: VecDeque::new(),
             open: BTreeMap::new(),
             next_purge: Millis(0),
@@ -253,6 +257,7 @@ impl Engine {
                     self.reign.gets.push_back(id.clone());
                 }
             }
+            Action::OpenGate { uid } => self.reign.gates.push_back((id.clone(), uid)),
             Action::DeletePod { uid, resource_version, attempt } => {
                 let awaited = attempt == launch.attempt;
                 let key = &launch.queueing.key;

@@ -1,6 +1,6 @@
 //! The second half of a turn: what leaves now, each kind under its own budget.
 
-use windlass_core::launch::Fact;
+use windlass_core::launch::{Fact, Launch, Stage};
 use windlass_core::store::{IntakePass, LaunchUpdate};
 use windlass_core::time::Millis;
 
@@ -24,6 +24,7 @@ impl Engine {
         self.send_saves(epoch, now);
         self.send_deletes();
         self.send_gets(now);
+        self.send_gates(now);
         if self.stopping.is_none() {
             self.send_withdrawn(now);
             self.send_intake(now);
@@ -65,7 +66,13 @@ impl Engine {
         let under_way = |open: &Open| {
             matches!(
                 open,
-                Open::Load | Open::Recover | Open::Claim | Open::Save | Open::Create(..) | Open::Delete(..)
+                Open::Load
+                    | Open::Recover
+                    | Open::Claim
+                    | Open::Save
+                    | Open::Create(..)
+                    | Open::Gate(..)
+                    | Open::Delete(..)
             )
         };
         self.reign.count_open(under_way) == 0 && self.reign.saves.idle()
@@ -158,6 +165,22 @@ impl Engine {
             let Some(launch) = self.reign.book.get(&id) else { continue };
             let (attempt, pod) = (launch.attempt, launch.pod.clone());
             self.command(Ask::GetPod { launch: id.clone(), attempt, pod }, Open::Get(id, attempt, now));
+            in_flight += 1;
+        }
+    }
+
+    /// As many as creates: each follows one.
+    fn send_gates(&mut self, now: Millis) {
+        let mut in_flight = self.reign.count_open(|open| matches!(open, Open::Gate(..)));
+        while in_flight < self.settings.creates_max as usize
+            && let Some((id, uid)) = self.reign.gates.pop_front()
+        {
+            // Given up or replaced meanwhile: it stays behind its gate.
+            let wanted = |launch: &&Launch| matches!(&launch.stage, Stage::Alive(alive) if alive.uid == uid);
+            let Some(launch) = self.reign.book.get(&id).filter(wanted) else { continue };
+            let (attempt, pod) = (launch.attempt, launch.pod.clone());
+            let ask = Ask::OpenGate { launch: id.clone(), attempt, pod, uid };
+            self.command(ask, Open::Gate(id, attempt, now));
             in_flight += 1;
         }
     }

@@ -28,6 +28,7 @@ HINTS = {
     "MutationHookFailed": "mend pod_mutation_hook; its traceback is in the scheduler's log",
     "ExecutorConfigInvalid": "set executor_config to {'pod_override': k8s.V1Pod(...)}",
     "IdentityDenied": "see the identity rules in windlass.toml",
+    "IdentityMissing": "see that EKS's webhooks answer and that the service account has its role: `windlass doctor`",
     "Unsupported": "run it with another executor",
 }
 

@@ -4,6 +4,7 @@
 //! The statements say `{airflow}` where Airflow's schema stands; without `[database] sql_alchemy_schema` the search_path
 //! finds it, as it does for Airflow.
 
+mod catalogue;
 pub mod executor_config;
 mod intake;
 mod note_pods;

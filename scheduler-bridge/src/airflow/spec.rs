@@ -3,9 +3,10 @@
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
+use windlass_core::identity::rules::folder_of;
 use windlass_core::ids::{LaunchId, Queueing};
 use windlass_core::pod::{dag_file_argument, worker_command};
-use windlass_core::task::TaskSpec;
+use windlass_core::task::{DagFacts, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use super::executor_config;
@@ -21,7 +22,9 @@ use crate::transaction::{Access, airflow_statement};
 pub(super) const SPEC_COLUMNS: &str = "ti.dag_id, ti.task_id, ti.run_id, ti.map_index,
     coalesce(ti.try_number, 0) AS try_number, ti.queued_dttm, coalesce(ti.queue, 'default') AS queue, ti.pool,
     coalesce(ti.priority_weight, 1) AS priority_weight, coalesce(ti.queued_by_job_id, 0)::int8 AS scheduler_job_id,
-    ti.executor_config, CASE WHEN d.is_subdag THEN root.fileloc ELSE d.fileloc END AS fileloc";
+    ti.executor_config, coalesce(ti.operator, '') AS operator,
+    CASE WHEN d.is_subdag THEN root.fileloc ELSE d.fileloc END AS fileloc, coalesce(d.owners, '') AS owners,
+    ARRAY(SELECT t.name FROM {airflow}dag_tag t WHERE t.dag_id = ti.dag_id ORDER BY t.name)::text[] AS tags";
 
 /// `TaskInstance._command_as_list` takes the file of the DAG, for a SubDAG (2.x still has them) that of its parent.
 pub(super) const DAG_FILE: &str = "
@@ -142,7 +145,8 @@ impl Store {
         let queued: Option<Timestamp> = row.try_get("queued_dttm")?;
         let fileloc: Option<String> = row.try_get("fileloc")?;
         let pickled: Option<Vec<u8>> = row.try_get("executor_config")?;
-        let file = fileloc.map(|file| dag_file_argument(&file, &self.settings().dags_folder));
+        let dags_folder = &self.settings().dags_folder;
+        let file = fileloc.as_deref().map(|file| dag_file_argument(file, dags_folder));
         let told = worker_command(&key, file.as_deref());
         let own = command.filter(|command| *command != told);
         Ok(TaskSpec {
@@ -157,10 +161,26 @@ impl Store {
             scheduler_job_id: row.try_get("scheduler_job_id")?,
             airflow_version: row.try_get("airflow_version")?,
             has_pod_mutation_hook: row.try_get("has_pod_mutation_hook")?,
+            operator: row.try_get("operator")?,
+            dag: dag_facts(row, fileloc.as_deref(), dags_folder)?,
             command_is_own: own.is_some(),
             command: own.unwrap_or(told),
             // One task's bad pickle is that task's failure, not the batch's (I8).
             executor_config: executor_config::decode(pickled.as_deref()).map_err(|error| error.to_string()),
         })
     }
+}
+
+/// What identity rules look at, from columns `owners` and `tags`.
+pub(super) fn dag_facts(
+    row: &PgRow,
+    fileloc: Option<&str>,
+    dags_folder: &str,
+) -> Result<DagFacts, sqlx::Error> {
+    let owners: String = row.try_get("owners")?;
+    Ok(DagFacts {
+        tags: row.try_get("tags")?,
+        owners: DagFacts::split_owners(&owners),
+        folder: fileloc.and_then(|file| folder_of(file, dags_folder)),
+    })
 }

@@ -1,5 +1,5 @@
 use windlass_core::store::{Claim, IntakePass};
-use windlass_core::task::{ExecutorConfig, TaskSpec};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use crate::support::{Lab, QUEUED, SCHEDULER, on_both_versions, queueing};
@@ -15,6 +15,15 @@ on_both_versions!(
 
 fn names(specs: &[TaskSpec]) -> Vec<&str> {
     specs.iter().map(|spec| spec.queueing.key.task_id.as_str()).collect()
+}
+
+/// Of the DAG that `Lab::queue` makes.
+fn dag_facts() -> DagFacts {
+    DagFacts {
+        tags: vec!["nightly".into()],
+        owners: vec!["data".into(), "ops".into()],
+        folder: Some("team".into()),
+    }
 }
 
 async fn the_full_pass_finds_what_is_queued_and_ours(lab: Lab) -> anyhow::Result<()> {
@@ -58,6 +67,8 @@ async fn the_full_pass_finds_what_is_queued_and_ours(lab: Lab) -> anyhow::Result
             scheduler_job_id: SCHEDULER,
             airflow_version: "2.11.2".into(),
             has_pod_mutation_hook: false,
+            operator: "BashOperator".into(),
+            dag: dag_facts(),
             command_is_own: false,
             command: [
                 "airflow",

@@ -142,13 +142,18 @@ impl Lab {
     pub(crate) async fn queue(&self, queueing: &Queueing) -> Result<()> {
         let key = &queueing.key;
         sqlx::query(
-            "INSERT INTO dag (dag_id, fileloc, is_subdag, max_active_tasks, max_consecutive_failed_dag_runs,
-                 has_task_concurrency_limits)
-             VALUES ($1, '/opt/airflow/dags/team/' || $1 || '.py', false, 16, 0, false) ON CONFLICT DO NOTHING",
+            "INSERT INTO dag (dag_id, fileloc, owners, is_active, is_subdag, max_active_tasks,
+                 max_consecutive_failed_dag_runs, has_task_concurrency_limits)
+             VALUES ($1, '/opt/airflow/dags/team/' || $1 || '.py', 'data, ops', true, false, 16, 0, false)
+             ON CONFLICT DO NOTHING",
         )
         .bind(&key.dag_id)
         .execute(&self.admin)
         .await?;
+        sqlx::query("INSERT INTO dag_tag (dag_id, name) VALUES ($1, 'nightly') ON CONFLICT DO NOTHING")
+            .bind(&key.dag_id)
+            .execute(&self.admin)
+            .await?;
         sqlx::query(
             "INSERT INTO dag_run (dag_id, run_id, execution_date, run_type, state)
              VALUES ($1, $2, clock_timestamp(), 'manual', 'running') ON CONFLICT DO NOTHING",
@@ -159,8 +164,8 @@ impl Lab {
         .await?;
         sqlx::query(
             "INSERT INTO task_instance (dag_id, task_id, run_id, map_index, state, try_number, pool, pool_slots, queue,
-                 priority_weight, queued_dttm, queued_by_job_id, executor_config)
-             VALUES ($1, $2, $3, $4, 'queued', $5, 'default_pool', 1, 'default', 1,
+                 operator, priority_weight, queued_dttm, queued_by_job_id, executor_config)
+             VALUES ($1, $2, $3, $4, 'queued', $5, 'default_pool', 1, 'default', 'BashOperator', 1,
                  timestamptz 'epoch' + $6 * interval '1 microsecond', $7, '\\x80057d942e')",
         )
         .bind(&key.dag_id)

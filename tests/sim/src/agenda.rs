@@ -45,6 +45,15 @@ pub(crate) struct GetCall {
     pub(crate) pod: PodRef,
 }
 
+/// A gate's opening on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct GateCall {
+    pub(crate) launch: LaunchId,
+    pub(crate) attempt: Attempt,
+    pub(crate) pod: PodRef,
+    pub(crate) uid: PodUid,
+}
+
 /// A delete on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct DeleteCall {
@@ -78,6 +87,7 @@ pub(crate) enum Event {
     Create { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },
     CreateConflict { sender: Sender, call: Box<CreateCall>, answer_in: Option<u64> },
     Get { sender: Sender, call: Box<GetCall>, answer_in: Option<u64> },
+    Gate { sender: Sender, call: Box<GateCall>, answer_in: Option<u64> },
     Delete { sender: Sender, call: Box<DeleteCall>, answer_in: Option<u64> },
     WatchStep { daemon: usize, generation: u32 },
     Relist { daemon: usize, generation: u32 },

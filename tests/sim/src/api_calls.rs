@@ -2,10 +2,12 @@
 
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use windlass_core::outcome::Reason;
+use windlass_core::pod_view::Gate;
 use windlass_engine::{Answer, Ask};
 
-use crate::agenda::{CreateCall, DeleteCall, Event, GetCall, Sender};
+use crate::agenda::{CreateCall, DeleteCall, Event, GateCall, GetCall, Sender};
 use crate::cluster::Deleted;
+use crate::database::Demand;
 use crate::plant::Plant;
 use crate::store_calls::failed;
 use crate::world::World;
@@ -134,13 +136,29 @@ impl World {
         if self.over_quota(&call.pod.namespace) {
             return Some(CreateAnswer::QuotaFull { message: "exceeded quota".into() });
         }
-        let number = self.cluster.insert(call);
+        let behind = self.admit(call.task);
+        let number = self.cluster.insert(call, behind);
         let waited = self.now - call.began;
         self.say(Some(call.task), || format!("pod {number} {} exists ({waited} ms on its way)", call.pod));
         self.waited_for_pod(call.task);
         self.check.pod_created(self.now, number, &self.cluster.pods);
         self.pod_is_new(number);
-        Some(CreateAnswer::Created(Box::new(self.cluster.pods[number].view.clone())))
+        let mut view = self.cluster.whole(number);
+        if self.plant == Some(Plant::GateUnchecked) && view.gate != Gate::Open {
+            view.gate = Gate::Fit;
+        }
+        Some(CreateAnswer::Created(Box::new(view)))
+    }
+
+    /// What admission makes of a pod, as a look behind its gate shows it.
+    fn admit(&mut self, task: usize) -> Gate {
+        let unfit = |why: &str, again| Gate::Unfit { why: why.into(), again };
+        match self.db.tasks[task].demand {
+            Demand::Nothing => Gate::Open,
+            Demand::OtherRole => unfit("it has another role", false),
+            Demand::Role if self.rng.chance(self.faults.webhook_silent) => unfit("it has no role", true),
+            Demand::Role => Gate::Fit,
+        }
     }
 
     /// From its queueing to its pod.
@@ -203,9 +221,60 @@ impl World {
         } else {
             self.cluster.get(pod, launch, *attempt)
         };
+        let answer = self.seen_as_fit(answer);
         if let Some(back) = answer_in {
             self.answer_in(sender, back, Answer::Got(answer));
         }
+    }
+
+    /// Planted: nobody looks behind the gate.
+    fn seen_as_fit(&self, mut answer: GetAnswer) -> GetAnswer {
+        if self.plant == Some(Plant::GateUnchecked)
+            && let GetAnswer::Found(Some(view)) = &mut answer
+            && view.gate != Gate::Open
+        {
+            view.gate = Gate::Fit;
+        }
+        answer
+    }
+
+    pub(crate) fn send_gate(&mut self, sender: Sender, ask: Ask) {
+        let lost = failed(&ask);
+        let Ask::OpenGate { launch, attempt, pod, uid } = ask else { return };
+        if self.refusal().is_some() {
+            let wait = self.rng.delay(1, 20, 500);
+            return self.answer_in(sender, wait, lost);
+        }
+        let way = self.way(sender, DEADLINE_MS - 200, DEADLINE_MS, lost);
+        let call = Box::new(GateCall { launch, attempt, pod, uid });
+        self.put_in(way.lands_in, Event::Gate { sender, call, answer_in: way.answer_in });
+    }
+
+    pub(crate) fn gate_lands(&mut self, sender: Sender, call: &GateCall, answer_in: Option<u64>) {
+        let answer = self.open_gate(call);
+        if let Some(back) = answer_in {
+            self.answer_in(sender, back, Answer::Got(answer));
+        }
+    }
+
+    fn open_gate(&mut self, call: &GateCall) -> GetAnswer {
+        if self.cluster.away_until > self.now {
+            return GetAnswer::Failed { error: "503".into() };
+        }
+        let Some(number) = self.cluster.find(&call.pod) else { return GetAnswer::Gone };
+        if self.cluster.pods[number].view.uid != call.uid {
+            return GetAnswer::Failed { error: "409: another uid".into() };
+        }
+        if self.cluster.pods[number].view.gate == Gate::Closed {
+            let pod = &self.cluster.pods[number];
+            self.check.gate_opened(self.now, number, pod);
+            let task = pod.task;
+            self.cluster.pods[number].view.gate = Gate::Open;
+            self.cluster.changed(number);
+            self.say(Some(task), || format!("pod {number}: its gate is opened"));
+            self.wants_node(number);
+        }
+        self.cluster.get(&call.pod, &call.launch, call.attempt)
     }
 
     pub(crate) fn send_delete(&mut self, sender: Sender, ask: Ask) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use windlass_core::ids::{Attempt, LaunchId, Queueing};
+use windlass_core::pod_view::Gate;
 use windlass_core::store::StoredStage;
 use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
@@ -139,6 +140,14 @@ impl Checkers {
         if reachable && works {
             let what = format!("pod {number} is deleted while it runs the task or sees to its logs");
             self.broke(at, "I11", Some(pod.task), what);
+        }
+    }
+
+    /// I7: what admission did not make as its rule demands never gets a node.
+    pub(crate) fn gate_opened(&mut self, at: u64, number: usize, pod: &Pod) {
+        if pod.behind != Gate::Fit {
+            let what = format!("the gate of pod {number} is opened, which is not what its rule demands");
+            self.broke(at, "I7", Some(pod.task), what);
         }
     }
 

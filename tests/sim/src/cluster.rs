@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_core::cluster::{DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
-use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
+use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
 use windlass_core::time::UtcMicros;
 
 use crate::agenda::{CreateCall, DeleteCall};
@@ -39,13 +39,19 @@ pub(crate) struct Pod {
     pub(crate) image_trouble: bool,
     /// Something is under way that ends it.
     pub(crate) terminating: bool,
+    /// What stands behind its gate.
+    pub(crate) behind: Gate,
 }
 
 impl Pod {
     /// A body could still begin in it: it exists, or its node does not know better, and its container has not ended.
     pub(crate) fn may_still_start(&self) -> bool {
         match self.process {
-            Process::None => !self.gone && self.view.phase != PodPhase::Failed,
+            // What must not be let go stays behind its gate.
+            Process::None => {
+                let held = self.view.gate == Gate::Closed && self.behind != Gate::Fit;
+                !self.gone && self.view.phase != PodPhase::Failed && !held
+            }
             Process::Starting => true,
             Process::Body | Process::Finishing | Process::Ended { .. } => false,
         }
@@ -113,7 +119,8 @@ impl Cluster {
         here.filter(|(_, no)| !self.pods[**no].ended()).count()
     }
 
-    pub(crate) fn insert(&mut self, call: &CreateCall) -> usize {
+    /// `behind`: what a look at the whole pod shows of its gate.
+    pub(crate) fn insert(&mut self, call: &CreateCall, behind: Gate) -> usize {
         let number = self.pods.len();
         let view = PodView {
             pod: call.pod.clone(),
@@ -130,6 +137,7 @@ impl Cluster {
             failed_init: None,
             unschedulable: None,
             disruption: None,
+            gate: if behind == Gate::Open { Gate::Open } else { Gate::Closed },
         };
         self.pods.push(Pod {
             task: call.task,
@@ -140,6 +148,7 @@ impl Cluster {
             body_of: None,
             image_trouble: false,
             terminating: false,
+            behind,
         });
         self.names.insert(call.pod.clone(), number);
         self.changed(number);
@@ -204,8 +213,15 @@ impl Cluster {
     pub(crate) fn get(&self, at: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {
         match self.find(at) {
             None => GetAnswer::Gone,
-            Some(number) => GetAnswer::Found(ours(&self.pods[number].view, launch, attempt)),
+            Some(number) => GetAnswer::Found(ours(&self.whole(number), launch, attempt)),
         }
+    }
+
+    /// As the answer to a create or a GET shows it.
+    pub(crate) fn whole(&self, number: usize) -> PodView {
+        let pod = &self.pods[number];
+        let gate = if pod.view.gate == Gate::Closed { pod.behind.clone() } else { Gate::Open };
+        PodView { gate, ..pod.view.clone() }
     }
 
     /// As a cache that stopped at entry `end` of the log would answer.

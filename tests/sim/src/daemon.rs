@@ -187,6 +187,7 @@ impl World {
         match ask {
             Ask::Create { .. } => self.send_create(sender, ask),
             Ask::GetPod { .. } => self.send_get(sender, ask),
+            Ask::OpenGate { .. } => self.send_gate(sender, ask),
             Ask::DeletePod { .. } => self.send_delete(sender, ask),
             ask => self.send_db(sender, ask),
         }

@@ -10,7 +10,7 @@ use windlass_core::store::{
     Claim, ClaimAnswer, IntakePass, LaunchChange, LaunchRow, LaunchUpdate, QueuedTask, StoredStage,
     TermAnswer,
 };
-use windlass_core::task::{ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
 use windlass_core::time::UtcMicros;
 
 /// Two heartbeats of a LocalTaskJob in milliseconds (`[scheduler] job_heartbeat_sec`, 5 s by default).
@@ -34,6 +34,8 @@ pub(crate) struct Task {
     pub(crate) namespace: String,
     /// The API server will never take its pod.
     pub(crate) bad_pod: bool,
+    /// What its identity rule demands of its pods.
+    pub(crate) demand: Demand,
     pub(crate) has_callback: bool,
     /// Retry delay, trigger, poke interval.
     pub(crate) not_before: u64,
@@ -49,6 +51,17 @@ pub(crate) struct Task {
     pub(crate) external_id: Option<String>,
     /// How often people, and Airflow for reasons of its own, have changed the row.
     pub(crate) touched: u32,
+}
+
+/// What a task's identity rule demands of a pod that admission has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// Nothing: the pod has no gate.
+    Nothing,
+    /// A role, which it gets unless the webhook is silent.
+    Role,
+    /// A role that its service account never gives it.
+    OtherRole,
 }
 
 /// The LocalTaskJob that the row names.
@@ -131,6 +144,8 @@ impl Task {
             scheduler_job_id: self.queued_by,
             airflow_version: String::new(),
             has_pod_mutation_hook: false,
+            operator: String::new(),
+            dag: DagFacts::default(),
             command_is_own: false,
             command: Vec::new(),
             executor_config: Ok(ExecutorConfig::default()),

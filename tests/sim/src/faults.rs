@@ -66,6 +66,8 @@ faults! {
     quota: 4,
     /// A namespace is deleted and made anew, or lacks our Role, for a while (per mischief turn).
     namespace_unready: 40,
+    /// The webhook that gives a pod its role is silent (per pod whose rule demands one).
+    webhook_silent: 250,
     /// What makes pods (the helper of `pod_mutation_hook`) is away for a while (per mischief turn).
     hook_away: 40,
     /// An answer reaches the engine a second time.

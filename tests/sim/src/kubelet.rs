@@ -1,6 +1,6 @@
 //! What happens to pods outside of Windlass: binding, starting, ending, eviction, lost and cut nodes.
 
-use windlass_core::pod_view::PodPhase;
+use windlass_core::pod_view::{Gate, PodPhase};
 
 use crate::agenda::Event;
 use crate::cluster::Process;
@@ -10,6 +10,13 @@ impl World {
     pub(crate) fn pod_is_new(&mut self, number: usize) {
         self.cluster.pods[number].image_trouble = self.rng.chance(self.faults.image_trouble);
         self.pod_changed();
+        if self.cluster.pods[number].view.gate == Gate::Open {
+            self.wants_node(number);
+        }
+    }
+
+    /// The scheduler of Kubernetes has it in its queue.
+    pub(crate) fn wants_node(&mut self, number: usize) {
         let late = self.rng.chance(self.faults.late_start);
         let wait = if late { self.rng.between(500, 70_000) } else { self.rng.delay(5, 500, 10_000) };
         self.put_in(wait, Event::Bind(number));

@@ -93,7 +93,9 @@ fn each_launch(ask: &Ask, mut tell: impl FnMut(&LaunchId)) {
         Ask::ReadTasks(of) | Ask::ReadSpecs(of) => of.iter().for_each(|(launch, _)| tell(launch)),
         Ask::FindLaunches(of) => of.iter().for_each(tell),
         Ask::Save { updates, .. } => updates.iter().for_each(|update| tell(&update.launch)),
-        Ask::Create { launch, .. } | Ask::GetPod { launch, .. } => tell(launch),
+        Ask::Create { launch, .. } | Ask::GetPod { launch, .. } | Ask::OpenGate { launch, .. } => {
+            tell(launch)
+        }
         Ask::AcquireTerm { .. }
         | Ask::RenewTerm { .. }
         | Ask::ReleaseTerm { .. }

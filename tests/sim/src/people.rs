@@ -9,7 +9,7 @@ use crate::agenda::Event;
 use crate::clock::Clock;
 use crate::cluster::Node;
 use crate::daemon::Daemon;
-use crate::database::Task;
+use crate::database::{Demand, Task};
 use crate::play::Cut;
 use crate::rng::Rng;
 use crate::world::World;
@@ -118,6 +118,11 @@ impl World {
             priority_weight: i32::try_from(self.rng.between(1, 3)).unwrap_or(1),
             namespace: namespace.to_owned(),
             bad_pod: self.rng.chance(40),
+            demand: match self.rng.below(40) {
+                0 => Demand::OtherRole,
+                1..=12 => Demand::Role,
+                _ => Demand::Nothing,
+            },
             has_callback: self.rng.chance(250),
             not_before: self.rng.between(0, 20_000),
             same_try: false,

@@ -52,6 +52,8 @@ pub enum Plant {
     CallbackTooEarly,
     /// Lost launches are not made again from their pods.
     NoRecovery,
+    /// The driver takes every pod behind its gate for what its rule demands.
+    GateUnchecked,
     /// The driver does not sleep until the engine wants to be woken.
     NoSleep,
 }
@@ -88,7 +90,7 @@ impl FromStr for Plant {
 
 impl Plant {
     /// All.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::SkipClaim,
         Self::SettleAfterDelete,
         Self::NoFencing,
@@ -111,6 +113,7 @@ impl Plant {
         Self::OutcomeReplaced,
         Self::CallbackTooEarly,
         Self::NoRecovery,
+        Self::GateUnchecked,
         Self::NoSleep,
     ];
 }

@@ -139,6 +139,7 @@ impl World {
             | Ask::FollowOwners { .. }
             | Ask::Create { .. }
             | Ask::GetPod { .. }
+            | Ask::OpenGate { .. }
             | Ask::DeletePod { .. }
             | Ask::Watch(_)
             | Ask::Exit => Answer::Done,
@@ -263,7 +264,7 @@ pub(crate) fn failed(ask: &Ask) -> Answer {
         Ask::FindLaunches(_) => Answer::Launches(Err(error())),
         Ask::Save { .. } => Answer::Saved(SaveAnswer::Failed { error: error() }),
         Ask::Create { .. } => Answer::Created(CreateAnswer::Unknown { error: error() }),
-        Ask::GetPod { .. } => Answer::Got(GetAnswer::Failed { error: error() }),
+        Ask::GetPod { .. } | Ask::OpenGate { .. } => Answer::Got(GetAnswer::Failed { error: error() }),
         Ask::DeletePod { .. } => Answer::Deleted(DeleteAnswer::Failed { error: error() }),
         Ask::NotePods(_)
         | Ask::KeepLog { .. }

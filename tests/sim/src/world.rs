@@ -180,6 +180,7 @@ impl World {
                 self.create_conflict(sender, &call, answer_in);
             }
             Event::Get { sender, call, answer_in } => self.get_lands(sender, &call, answer_in),
+            Event::Gate { sender, call, answer_in } => self.gate_lands(sender, &call, answer_in),
             Event::Delete { sender, call, answer_in } => self.delete_lands(sender, &call, answer_in),
             Event::WatchStep { daemon, generation } => self.watch_step(daemon, generation),
             Event::Relist { daemon, generation } => self.relist(daemon, generation),

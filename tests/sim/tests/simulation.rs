@@ -50,7 +50,7 @@ fn the_same_seed_tells_the_same_story_byte_by_byte() {
 
 /// The seeds within which each planted fault must be caught, and by which checkers: several times what it takes today
 /// (`windlass-sim --plants`), so that a small change of the world does not fail the test and a blind checker does.
-const CAUGHT: [(Plant, u64, &[&str]); 23] = [
+const CAUGHT: [(Plant, u64, &[&str]); 24] = [
     (Plant::SkipClaim, 20, &["I3"]),
     (Plant::SettleAfterDelete, 100, &["I3"]),
     (Plant::NoFencing, 300, &["I4"]),
@@ -73,6 +73,7 @@ const CAUGHT: [(Plant, u64, &[&str]); 23] = [
     (Plant::OutcomeReplaced, 8_000, &["I2"]),
     (Plant::CallbackTooEarly, 20_000, &["I6"]),
     (Plant::NoRecovery, 1_000, &["I2", "I11"]),
+    (Plant::GateUnchecked, 20, &["I7"]),
     (Plant::NoSleep, 20, &["I10"]),
 ];
 

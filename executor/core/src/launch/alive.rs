@@ -1,12 +1,12 @@
 //! While a pod exists, and when it no longer does: `Alive`, `Judging`, `Relaunching`.
 
 use super::classify::code_of_wait;
-use super::{Action, Alive, Fact, Judgement, Launch, PodEnd, PodLeft, PodStanding, Policy, Stage};
+use super::{Action, Alive, Fact, Judgement, Launch, Opening, PodEnd, PodLeft, PodStanding, Policy, Stage};
 use super::{classify, judge_end, judge_unstarted};
 use crate::cluster::GetAnswer;
 use crate::ids::{Attempt, PodRef, PodUid};
 use crate::outcome::{Outcome, OutcomeKind, Reason};
-use crate::pod_view::PodView;
+use crate::pod_view::{Gate, PodView};
 use crate::store::LaunchChange;
 use crate::task::TaskView;
 use crate::time::Millis;
@@ -23,6 +23,7 @@ impl Alive {
             waits_for: None,
             asked: None,
             held: false,
+            gate: Opening::Unasked,
         }
     }
 
@@ -30,7 +31,13 @@ impl Alive {
         let answer = self.asked.map(|asked| super::ask_again_at(asked, lands_by, policy.answer_ms));
         let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
         let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
-        [answer, pending, unreachable].into_iter().flatten().min()
+        let opening = match self.gate {
+            Opening::Looking(asked) | Opening::Asked(asked) => {
+                Some(super::ask_again_at(asked, lands_by, policy.answer_ms))
+            }
+            Opening::Unasked | Opening::Done => None,
+        };
+        [answer, pending, unreachable, opening].into_iter().flatten().min()
     }
 
     fn left(&self) -> PodLeft {
@@ -89,6 +96,14 @@ impl Launch {
             }
         }
         let mut actions = self.arrive(view, now);
+        if let Gate::Unfit { why, again } = &view.gate
+            && !self.is_open()
+        {
+            let (end, left) = (PodEnd::Unfit { why: why.clone(), again: *again }, self.left_of(view));
+            actions.extend(self.judge(end, left, now));
+            return actions;
+        }
+        actions.extend(self.look_at_gate(view, now));
         match classify(view, policy) {
             PodStanding::Waiting(why) => {
                 if let Stage::Alive(alive) = &mut self.stage {
@@ -117,6 +132,32 @@ impl Launch {
             }
         }
         actions
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&self.stage, Stage::Alive(alive) if alive.gate == Opening::Done)
+    }
+
+    /// A pod behind its gate is looked at whole, and let go if it is what it should be.
+    fn look_at_gate(&mut self, view: &PodView, now: Millis) -> Vec<Action> {
+        let Stage::Alive(alive) = &mut self.stage else { return Vec::new() };
+        match (&view.gate, alive.gate) {
+            (Gate::Open, _) => {
+                alive.gate = Opening::Done;
+                Vec::new()
+            }
+            // Nothing is gained by letting a pod go that is on its way out.
+            _ if view.deleting => Vec::new(),
+            (Gate::Closed, Opening::Unasked) => {
+                alive.gate = Opening::Looking(now);
+                vec![Action::GetPod]
+            }
+            (Gate::Fit, Opening::Unasked | Opening::Looking(_)) => {
+                alive.gate = Opening::Asked(now);
+                vec![Action::OpenGate { uid: view.uid.clone() }]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Enters or refreshes `Alive`. The first look at a pod is stored.
@@ -263,12 +304,19 @@ impl Launch {
 
     /// The next attempt is stored before its pod is created and before the lost pod's object goes (I3).
     fn relaunch(&mut self, why: String, left: &PodLeft, now: Millis, policy: &Policy) -> Vec<Action> {
+        // What stands behind its gate can start nothing and is of no use to anybody. If a person has opened it meanwhile,
+        // it has another resourceVersion and stays.
+        let unfit = matches!(self.stage, Stage::Judging { end: PodEnd::Unfit { .. }, .. });
         let remove = match left {
-            PodLeft::Over { uid, .. } if policy.deletes(true) => Some(uid.clone()),
+            PodLeft::Over { uid, .. } if policy.deletes(true) => Some((uid.clone(), None)),
+            PodLeft::Waiting { uid, resource_version, .. } if unfit => {
+                Some((uid.clone(), Some(resource_version.clone())))
+            }
             _ => None,
         };
+        let pause_ms = if unfit { policy.backoff(self.attempt.0 - 1) } else { 0 };
         let save = self.save_relaunch(&why);
-        self.stage = Stage::Relaunching { why, remove, asked: now };
+        self.stage = Stage::Relaunching { why, remove, pause_ms, asked: now };
         vec![save]
     }
 
@@ -285,13 +333,13 @@ impl Launch {
     }
 
     fn relaunch_saved(&mut self, now: Millis) -> Vec<Action> {
-        let Stage::Relaunching { remove, .. } = &mut self.stage else { return Vec::new() };
-        let (lost, attempt) = (remove.take(), self.attempt);
+        let Stage::Relaunching { remove, pause_ms, .. } = &mut self.stage else { return Vec::new() };
+        let (lost, attempt, not_before) = (remove.take(), self.attempt, now.plus(*pause_ms));
         self.attempt = attempt.next();
         self.pod = self.pod_of(self.attempt);
         // Nobody has used this name yet; the row is read again all the same.
-        self.stage = Stage::Ready { spec: None, untried: true, not_before: now, failures: 0 };
-        let delete = |uid| Action::DeletePod { uid, resource_version: None, attempt };
+        self.stage = Stage::Ready { spec: None, untried: true, not_before, failures: 0 };
+        let delete = |(uid, resource_version)| Action::DeletePod { uid, resource_version, attempt };
         lost.map(delete).into_iter().collect()
     }
 
@@ -299,6 +347,12 @@ impl Launch {
         let again = self.asks_again(now, policy);
         match &mut self.stage {
             Stage::Alive(alive) => {
+                if let Opening::Looking(asked) | Opening::Asked(asked) = alive.gate
+                    && again(asked)
+                {
+                    alive.gate = Opening::Looking(now);
+                    return vec![Action::GetPod];
+                }
                 if alive.asked.is_some_and(&again) {
                     alive.asked = Some(now);
                     return vec![Action::GetPod];

@@ -50,6 +50,13 @@ pub enum PodEnd {
         /// One sentence.
         message: String,
     },
+    /// Its scheduling gate stays closed: admission did not make of it what its rule demands.
+    Unfit {
+        /// What is missing.
+        why: String,
+        /// As in `Gate::Unfit`.
+        again: bool,
+    },
     /// Its node does not answer: it may still run.
     Unreachable,
     /// None was created, as far as we know.

@@ -50,6 +50,11 @@ pub enum Action {
     Create,
     /// GET by name without resourceVersion; answer `GetAnswered`.
     GetPod,
+    /// Take the scheduling gate away; answer `GetAnswered` with the pod as it is then.
+    OpenGate {
+        /// Precondition.
+        uid: PodUid,
+    },
     /// Delete; answer `DeleteAnswered`.
     DeletePod {
         /// Precondition.

@@ -120,8 +120,11 @@ pub enum Stage {
     Relaunching {
         /// Why, for people.
         why: String,
-        /// The lost pod's object, if it is to go once the next attempt is stored (I3).
-        remove: Option<PodUid>,
+        /// The lost pod's object, if it is to go once the next attempt is stored (I3); with the resourceVersion that was
+        /// judged, where that counts.
+        remove: Option<(PodUid, Option<String>)>,
+        /// How long the next attempt waits, in milliseconds.
+        pause_ms: u64,
         /// When asked.
         asked: Millis,
     },
@@ -172,6 +175,21 @@ pub struct Alive {
     pub asked: Option<Millis>,
     /// It was seen deleting, and only the row tells what to do after `Policy::unreachable_ms`.
     pub held: bool,
+    /// Of its scheduling gate.
+    pub gate: Opening,
+}
+
+/// What was done about a pod's scheduling gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Nothing yet.
+    Unasked,
+    /// The whole pod was asked for then.
+    Looking(Millis),
+    /// Its opening was asked for then.
+    Asked(Millis),
+    /// It was seen without. A look that shows it again is an older one.
+    Done,
 }
 
 impl Launch {

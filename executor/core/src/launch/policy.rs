@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 pub struct Policy {
     /// Pods for one launch at most. `[kubernetes_executor] pod_launch_failure_retries` + 1.
     pub attempts_max: u32,
+    /// Pods for one launch at most while a webhook that should give the pod its identity is silent.
+    pub unfit_attempts_max: u32,
     /// A create that takes longer is given up. It is also the server's `?timeout=`.
     pub create_ms: u64,
     /// A question that is not answered for so long is asked again.
@@ -62,6 +64,9 @@ impl Default for Policy {
         ];
         Self {
             attempts_max: 2,
+            // With the back-off below half a minute: a webhook's cache that lags behind a new service account, or the
+            // webhook's own restart.
+            unfit_attempts_max: 7,
             create_ms: 2_000,
             answer_ms: 10_000,
             reread_ms: 5_000,

@@ -41,7 +41,8 @@ pub fn judge_end(launch: &Launch, end: &PodEnd, view: &TaskView, policy: &Policy
         | TaskState::UpForReschedule
         | TaskState::Failed
         | TaskState::UpForRetry
-            if matches!(end, PodEnd::Never | PodEnd::Stuck { .. }) && !launch.is_host(view) =>
+            if matches!(end, PodEnd::Never | PodEnd::Stuck { .. } | PodEnd::Unfit { .. })
+                && !launch.is_host(view) =>
         {
             Judgement::Settle(went_before(&row.state))
         }
@@ -86,7 +87,7 @@ fn withdrawn_by_scheduler() -> Outcome {
 /// Superseded where a pod had been at work, withdrawn where none was.
 fn taken_back(end: &PodEnd, why: &str) -> Outcome {
     match end {
-        PodEnd::Never | PodEnd::Stuck { .. } => Outcome::withdrawn(why),
+        PodEnd::Never | PodEnd::Stuck { .. } | PodEnd::Unfit { .. } => Outcome::withdrawn(why),
         PodEnd::Succeeded | PodEnd::Failed { .. } | PodEnd::Gone | PodEnd::Unreachable => {
             Outcome::superseded(why).with_exit_code(exit_code(end))
         }
@@ -112,6 +113,14 @@ fn before_the_body(launch: &Launch, end: &PodEnd, policy: &Policy) -> Judgement 
                 .with_exit_code(*exit_code),
         ),
         PodEnd::Stuck { reason, message } => Judgement::Settle(Outcome::failure(*reason, message.clone())),
+        PodEnd::Unfit { why, again: true } if launch.attempt.0 < policy.unfit_attempts_max => {
+            Judgement::Relaunch(format!("{}: {why}", Reason::IdentityMissing))
+        }
+        PodEnd::Unfit { why, again } => {
+            let tries = launch.attempt.0;
+            let tried = if *again { format!("; {tries} pods came out so") } else { String::new() };
+            Judgement::Settle(Outcome::failure(Reason::IdentityMissing, format!("{why}{tried}")))
+        }
         PodEnd::Succeeded => Judgement::Settle(
             Outcome::failure(
                 Reason::WorkerDidNotStart,
@@ -161,10 +170,10 @@ fn in_the_body(launch: &Launch, end: &PodEnd, row: &TaskRow) -> Judgement {
             None,
         ),
         // An earlier queueing's pod had taken the body up, and that one's end was not this launch's to report.
-        PodEnd::Never | PodEnd::Stuck { .. } if worker_is_dead => {
+        PodEnd::Never | PodEnd::Stuck { .. } | PodEnd::Unfit { .. } if worker_is_dead => {
             died(Reason::Killed, "the worker that had taken the task up in another pod died".into(), None)
         }
-        PodEnd::Unreachable | PodEnd::Never | PodEnd::Stuck { .. } => Judgement::Wait,
+        PodEnd::Unreachable | PodEnd::Never | PodEnd::Stuck { .. } | PodEnd::Unfit { .. } => Judgement::Wait,
     }
 }
 
@@ -207,6 +216,8 @@ fn exit_code(end: &PodEnd) -> Option<i32> {
     match end {
         PodEnd::Succeeded => Some(0),
         PodEnd::Failed { exit_code, .. } => *exit_code,
-        PodEnd::Gone | PodEnd::Stuck { .. } | PodEnd::Unreachable | PodEnd::Never => None,
+        PodEnd::Gone | PodEnd::Stuck { .. } | PodEnd::Unfit { .. } | PodEnd::Unreachable | PodEnd::Never => {
+            None
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::neighbour::LABEL_EXECUTOR_DONE;
 use super::python::Py;
 use super::template::Template;
 use super::{ANNOTATION_OVERRIDE_NAME, ANNOTATION_QUEUED_AT, PodSettings};
+use crate::identity::{Identity, admitted, close_gate};
 use crate::ids::{Attempt, LaunchId, PodRef};
 use crate::pod_view::{LABEL_ATTEMPT, LABEL_INSTALLATION, LABEL_LAUNCH};
 use crate::task::{ExecutorConfig, TaskSpec};
@@ -20,33 +21,42 @@ use crate::time::UtcMicros;
 const COMMANDS: [&[&str]; 2] =
     [&["airflow", "tasks", "run"], &["python", "-m", "airflow.sdk.execution_time.execute_workload"]];
 
-/// The namespace that the task's pod will be created in: that of pod_override, else the configured one. A namespace in
-/// the template never counts.
-pub fn namespace_of(settings: &PodSettings, config: &ExecutorConfig) -> String {
+/// The namespace that the task's pod will be created in: that of pod_override, else its identity's, else the configured
+/// one. A namespace in the template never counts.
+pub fn namespace_of(settings: &PodSettings, identity: &Identity, config: &ExecutorConfig) -> String {
+    let usual = || identity.namespace.as_deref().unwrap_or(settings.namespace()).to_owned();
     let wanted = config.pod_override.as_ref().and_then(|pod| pod.get("metadata")?.get("namespace"));
     match wanted {
-        None | Some(Value::Null) => settings.namespace().to_owned(),
+        None | Some(Value::Null) => usual(),
         // Read as the Kubernetes client reads a text field: "" is no name, 5 is "5".
         Some(value) => match Py::from(value).to_text() {
-            text if text.is_empty() => settings.namespace().to_owned(),
+            text if text.is_empty() => usual(),
             text => text,
         },
     }
 }
 
 /// Namespace and name of the pod of one attempt; [`render`] gives the pod these.
-pub fn pod_ref(settings: &PodSettings, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> PodRef {
+pub fn pod_ref(
+    settings: &PodSettings,
+    identity: &Identity,
+    spec: &TaskSpec,
+    launch: &LaunchId,
+    attempt: Attempt,
+) -> PodRef {
     let key = &spec.queueing.key;
     let namespace = match &spec.executor_config {
-        Ok(config) => namespace_of(settings, config),
-        Err(_) => settings.namespace().to_owned(),
+        Ok(config) => namespace_of(settings, identity, config),
+        // Its launch fails at rendering; until then it needs a place.
+        Err(_) => namespace_of(settings, identity, &ExecutorConfig::default()),
     };
     PodRef { namespace, name: pod_name(&key.dag_id, &key.task_id, launch, attempt) }
 }
 
 /// The pod of one attempt, as the Python executor would send it, with labels of Windlass' own.
 ///
-/// `template` is the one that the task's `pod_template_file` names, else the configured one. What the API server would
+/// `template` is the one that the task's `pod_template_file` names, else the configured one; `identity` stands above it and
+/// below the pod_override. What the API server would
 /// refuse is not looked at here but in [`check`](super::check), so that a pod can be shown that can't be created.
 ///
 /// # Errors
@@ -55,6 +65,7 @@ pub fn pod_ref(settings: &PodSettings, spec: &TaskSpec, launch: &LaunchId, attem
 pub fn render(
     settings: &PodSettings,
     template: &Template,
+    identity: &Identity,
     spec: &TaskSpec,
     launch: &LaunchId,
     attempt: Attempt,
@@ -71,19 +82,25 @@ pub fn render(
         Some(pod) => Some(class.read(&Py::from(pod)).map_err(RenderError::Override)?),
         None => None,
     };
-    let place = pod_ref(settings, spec, launch, attempt);
-    let own = task_pod(settings, spec, &place, wanted.as_ref());
+    let place = pod_ref(settings, identity, spec, launch, attempt);
+    let own = task_pod(settings, identity, spec, &place, wanted.as_ref());
     let mut pod = reconcile(class, template.pod.clone(), own);
+    identity.apply(&mut pod);
     if let Some(wanted) = wanted {
         pod = reconcile(class, pod, wanted);
     }
-    let queued_at = spec.queueing.queued_at;
-    sign(&mut pod, settings, place.name, (launch, attempt, queued_at));
+    sign(&mut pod, settings, identity, place.name, (launch, attempt, spec.queueing.queued_at));
     Ok(Value::Object(pod))
 }
 
 /// What the task itself asks for: name, labels, annotations, and one container with the command.
-fn task_pod(settings: &PodSettings, spec: &TaskSpec, place: &PodRef, wanted: Option<&Object>) -> Object {
+fn task_pod(
+    settings: &PodSettings,
+    identity: &Identity,
+    spec: &TaskSpec,
+    place: &PodRef,
+    wanted: Option<&Object>,
+) -> Object {
     let key = &spec.queueing.key;
     let worker = spec.scheduler_job_id.to_string();
     let facts = TaskLabels {
@@ -110,7 +127,7 @@ fn task_pod(settings: &PodSettings, spec: &TaskSpec, place: &PodRef, wanted: Opt
     };
     let mut metadata = Map::new();
     metadata.insert("name".into(), place.name.clone().into());
-    metadata.insert("namespace".into(), settings.namespace().into());
+    metadata.insert("namespace".into(), namespace_of(settings, identity, &ExecutorConfig::default()).into());
     metadata.insert("labels".into(), texts(facts.labels()));
     metadata.insert("annotations".into(), texts(facts.annotations()));
     let mut pod = Map::new();
@@ -131,11 +148,12 @@ fn wanted_image(wanted: Option<&Object>) -> Option<&str> {
 pub fn sign_again(
     pod: Value,
     settings: &PodSettings,
+    identity: &Identity,
     spec: &TaskSpec,
     launch: &LaunchId,
     attempt: Attempt,
 ) -> Result<Value, RenderError> {
-    let place = pod_ref(settings, spec, launch, attempt);
+    let place = pod_ref(settings, identity, spec, launch, attempt);
     let Value::Object(mut pod) = pod else {
         return Err(RenderError::Hook("it left no pod".into()));
     };
@@ -149,16 +167,17 @@ pub fn sign_again(
         );
         return Err(RenderError::Hook(what));
     }
-    sign(&mut pod, settings, place.name, (launch, attempt, spec.queueing.queued_at));
+    sign(&mut pod, settings, identity, place.name, (launch, attempt, spec.queueing.queued_at));
     Ok(Value::Object(pod))
 }
 
 /// Sets what the override must not: the name, by which a repeated create is known, the labels that the watch selects and
-/// reads, and what a database that has lost the launch cannot tell. A name that the override asked for is kept in an
-/// annotation.
+/// reads, what a database that has lost the launch cannot tell, and what admission has to make of the pod before it may
+/// start. A name that the override asked for is kept in an annotation.
 fn sign(
     pod: &mut Object,
     settings: &PodSettings,
+    identity: &Identity,
     name: String,
     (launch, attempt, queued_at): (&LaunchId, Attempt, UtcMicros),
 ) {
@@ -173,12 +192,16 @@ fn sign(
     metadata.insert("labels".into(), Value::Object(labels));
     let mut annotations = take_object(&mut metadata, "annotations");
     annotations.insert(ANNOTATION_QUEUED_AT.into(), queued_at.to_string().into());
+    admitted::demand(&mut annotations, identity);
     let name = Value::String(name);
     if let Some(wanted) = metadata.insert("name".into(), name.clone()).filter(|wanted| *wanted != name) {
         annotations.insert(ANNOTATION_OVERRIDE_NAME.into(), wanted);
     }
     metadata.insert("annotations".into(), Value::Object(annotations));
     pod.insert("metadata".into(), Value::Object(metadata));
+    if identity.demands() {
+        close_gate(pod);
+    }
 }
 
 fn take_object(object: &mut Object, field: &str) -> Object {

@@ -1,5 +1,8 @@
 //! What must hold between settings, and what is worth a word though it is no fault.
 
+use windlass_core::identity::rules::Rules;
+use windlass_core::ids::InstallationId;
+
 use super::airflow::Airflow;
 use super::fault::Fault;
 use super::kubernetes::Kubernetes;
@@ -59,6 +62,22 @@ pub(super) fn relations(own: &Settings, airflow: &AirflowSettings) -> Vec<Fault>
         format!("{} s is not between 1 and 30", own.observe.watch_timeout_seconds),
         "choose one between",
     );
+    faults
+}
+
+/// A pod in a namespace that is not watched would run unseen.
+pub(super) fn namespaces(path: &str, rules: &Rules, kubernetes: &Kubernetes) -> Vec<Fault> {
+    let settings = kubernetes.pod_settings(InstallationId(String::new()));
+    let mut faults = Vec::new();
+    for rule in rules.all() {
+        if let Some(namespace) = rule.gives.namespace.as_ref().filter(|name| !settings.watches(name)) {
+            let what =
+                format!("identity rule `{}` names namespace `{namespace}`, which is not watched", rule.name);
+            let remedy = "set [kubernetes_executor] multi_namespace_mode and add it to \
+                          multi_namespace_mode_namespace_list";
+            faults.push(Fault::new(format!("{path}:{}", rule.place), what, remedy));
+        }
+    }
     faults
 }
 

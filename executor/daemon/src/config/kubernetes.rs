@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use windlass_cluster::{Keepalive, Namespaces, Source};
+use windlass_core::ids::InstallationId;
+use windlass_core::pod::{PodSettings, WatchedNamespaces};
 
 use super::fault::Fault;
 use super::typed::{Values, milliseconds};
@@ -54,6 +56,22 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
+    /// For rendering pods, where nothing hides them.
+    pub(super) fn pod_settings(&self, installation: InstallationId) -> PodSettings {
+        let watched = match (&self.namespaces, self.multi_namespace_mode) {
+            (_, false) => WatchedNamespaces::Own,
+            (Namespaces::All, true) => WatchedNamespaces::All,
+            (Namespaces::Only(names), true) => WatchedNamespaces::Listed(names.clone()),
+        };
+        PodSettings {
+            namespace: self.namespace.clone(),
+            kube_image: self.worker_image.clone(),
+            watched,
+            installation,
+            hide_from_neighbours: false,
+        }
+    }
+
     pub(super) fn read(values: &mut Values) -> Self {
         let text = |values: &Values, key: &str| values.filled(SECTION, key);
         let namespace = text(values, "namespace").unwrap_or_else(|| "default".into());

@@ -6,6 +6,7 @@ pub mod airflow;
 mod check;
 pub mod environment;
 pub mod fault;
+mod identity;
 pub mod ini;
 pub mod kubernetes;
 pub mod options;
@@ -16,14 +17,16 @@ pub mod settings;
 mod typed;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler_bridge::{DatabaseConfig, StoreSettings};
 use windlass_cluster::ClusterConfig;
 use windlass_core::doctor::Limits;
+use windlass_core::identity::rules::Rules;
 use windlass_core::ids::InstallationId;
 use windlass_core::launch::Policy;
-use windlass_core::pod::{PodSettings, WatchedNamespaces};
+use windlass_core::pod::PodSettings;
 
 use airflow::{Airflow, Source};
 use environment::Environment;
@@ -87,6 +90,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Windlass's own.
     pub own: Settings,
+    /// Who tasks are: `[[identity.rule]]` of windlass.toml. None: as template and pod_override say.
+    pub rules: Option<Arc<Rules>>,
     /// For `windlass config`.
     pub effective: Vec<Effective>,
     /// Worth knowing, and no fault.
@@ -127,7 +132,12 @@ impl Config {
         effective.extend(effective_of_own(&own));
         let mut notes = check::notes(&airflow, &settings, &values);
         notes.extend(check::missing_template(&kubernetes, &values));
-        let config = Self { airflow: settings, kubernetes, own: own.settings, effective, notes, connection };
+        if let Some((path, rules)) = &own.rules {
+            faults.extend(check::namespaces(path, rules, &kubernetes));
+        }
+        let rules = own.rules.map(|(_, rules)| Arc::new(rules));
+        let config =
+            Self { airflow: settings, kubernetes, own: own.settings, rules, effective, notes, connection };
         (Some(config), faults)
     }
 
@@ -204,18 +214,9 @@ impl Config {
 
     /// For rendering pods.
     pub fn pod_settings(&self, installation: InstallationId) -> PodSettings {
-        let kubernetes = &self.kubernetes;
-        let watched = match (&kubernetes.namespaces, kubernetes.multi_namespace_mode) {
-            (_, false) => WatchedNamespaces::Own,
-            (windlass_cluster::Namespaces::All, true) => WatchedNamespaces::All,
-            (windlass_cluster::Namespaces::Only(names), true) => WatchedNamespaces::Listed(names.clone()),
-        };
         PodSettings {
-            namespace: kubernetes.namespace.clone(),
-            kube_image: kubernetes.worker_image.clone(),
-            watched,
-            installation,
             hide_from_neighbours: self.hides_from_neighbours(),
+            ..self.kubernetes.pod_settings(installation)
         }
     }
 

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
+use windlass_core::identity::rules::Rules;
 
 use super::airflow::Source;
 use super::environment::Environment;
 use super::fault::{Fault, nearest};
+use super::identity;
 use super::setting::{Kind, Manual};
 use super::settings::{MANUAL, Settings};
 
@@ -24,12 +26,15 @@ pub(super) struct Own {
     /// By `section.key`; the rest are defaults.
     pub(super) sources: BTreeMap<String, Source>,
     pub(super) faults: Vec<Fault>,
+    /// Who tasks are, with the file that says so; None: no rules.
+    pub(super) rules: Option<(String, Rules)>,
 }
 
 impl Own {
     /// `named`: by `--config` or WINDLASS_CONFIG, then it must be there.
     pub(super) fn read(named: Option<&Path>, env: &Environment, sets: &[String]) -> Self {
-        let mut own = Self { settings: Settings::default(), sources: BTreeMap::new(), faults: Vec::new() };
+        let mut own =
+            Self { settings: Settings::default(), sources: BTreeMap::new(), faults: Vec::new(), rules: None };
         own.read_file(named);
         own.read_environment(env);
         own.read_sets(sets);
@@ -71,8 +76,14 @@ impl Own {
                 self.fault(format!("{path}:{line}"), what, "put it under its [section]");
                 continue;
             };
+            if section.get_ref().as_ref() == identity::SECTION {
+                let (rules, mut faults) = identity::read(path, text, keys);
+                self.rules = rules.map(|rules| (path.to_owned(), rules));
+                self.faults.append(&mut faults);
+                continue;
+            }
             if !MANUAL.iter().any(|m| m.section == section.get_ref().as_ref()) {
-                let sections = MANUAL.iter().map(|m| m.section);
+                let sections = MANUAL.iter().map(|m| m.section).chain([identity::SECTION]);
                 let what = unknown("section", section.get_ref(), nearest(section.get_ref(), sections));
                 self.fault(format!("{path}:{line}"), what, SEE);
                 continue;
@@ -161,13 +172,15 @@ impl Own {
 }
 
 /// As they stand in the file: faults are told from its top down.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
+pub(super) fn in_order<'a, 'i>(
+    table: &'a DeTable<'i>,
+) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
 }
 
-fn unknown(what: &str, name: &str, near: Option<&str>) -> String {
+pub(super) fn unknown(what: &str, name: &str, near: Option<&str>) -> String {
     let near = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     format!("unknown {what} `{name}`{near}")
 }

@@ -130,6 +130,11 @@ impl Edges {
                 Answer::Created(self.create(&launch, attempt, &pod, &spec, limits).await)
             }
             Ask::GetPod { launch, attempt, pod } => Answer::Got(self.get(&pod, &launch, attempt).await),
+            Ask::OpenGate { launch, attempt, pod, uid } => {
+                let call = self.cluster.open_gate(&pod, &uid, &launch, attempt);
+                let answer = timeout(Duration::from_millis(CALL_MS), call).await;
+                Answer::Got(answer.unwrap_or_else(|_| GetAnswer::Failed { error: late(CALL_MS) }))
+            }
             Ask::DeletePod { pod, uid, resource_version } => {
                 self.logs.kept(&uid).await;
                 let call = self.cluster.delete(&pod, &uid, resource_version.as_deref(), self.grace_seconds);
@@ -294,6 +299,7 @@ fn database_call(ask: &Ask) -> Option<&'static str> {
     match ask {
         Ask::Create { .. }
         | Ask::GetPod { .. }
+        | Ask::OpenGate { .. }
         | Ask::DeletePod { .. }
         | Ask::KeepLog { .. }
         | Ask::FollowOwners { .. }
@@ -339,6 +345,7 @@ pub(super) fn name_of(ask: &Ask) -> &'static str {
         Ask::Purge { .. } => "purge",
         Ask::Create { .. } => "create_pod",
         Ask::GetPod { .. } => "get_pod",
+        Ask::OpenGate { .. } => "open_gate",
         Ask::DeletePod { .. } => "delete_pod",
         Ask::Watch(_) => "watch",
         Ask::Exit => "exit",

@@ -1,18 +1,19 @@
 //! `windlass render pod --input`: a task instance, its configuration and its templates in one document, and the pod, or
 //! why there is none, in another. Nothing else counts: no database, no airflow.cfg, no file that a template names.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use scheduler_bridge::airflow::executor_config;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use windlass_core::identity::Identity;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::pod::{self, PodSettings, Template, WatchedNamespaces, worker_command};
 use windlass_core::task::TaskSpec;
 
 use super::{NO_INSTALLATION, unhex};
 use crate::cli::Failure;
+use crate::document;
 use crate::pods::imaginary;
 
 /// Largest document, in bytes.
@@ -88,14 +89,9 @@ impl Case {
             what: format!("the input `{}` {what}", path.display()),
             hint: HINT.into(),
         };
-        let mut text = String::new();
-        let read = if path == Path::new("-") {
-            std::io::stdin().take(DOCUMENT_MAX).read_to_string(&mut text)
-        } else {
-            std::fs::File::open(path).and_then(|file| file.take(DOCUMENT_MAX).read_to_string(&mut text))
-        };
-        read.map_err(|error| failed(format!("cannot be read: {error}")))?;
-        serde_json::from_str(&text).map_err(|error| failed(format!("is not what is rendered: {error}")))
+        let bytes =
+            document::read(path, DOCUMENT_MAX).map_err(|error| failed(format!("cannot be read: {error}")))?;
+        serde_json::from_slice(&bytes).map_err(|error| failed(format!("is not what is rendered: {error}")))
     }
 
     /// `{"kind": "pod", "pod": ..}` or `{"kind": "error", "reason": ..}`.
@@ -117,7 +113,8 @@ impl Case {
         let template = yaml.as_deref().map_or_else(|| Ok(Template::absent()), Template::parse);
         let template = template.map_err(|error| error.to_string())?;
         let launch = LaunchId::of(&settings.installation, &spec.queueing);
-        pod::render(&settings, &template, &spec, &launch, Attempt::FIRST).map_err(|error| error.to_string())
+        pod::render(&settings, &template, &Identity::default(), &spec, &launch, Attempt::FIRST)
+            .map_err(|error| error.to_string())
     }
 }
 

@@ -5,7 +5,6 @@ mod input;
 
 pub use dag::{RenderDag, dag};
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
@@ -20,6 +19,7 @@ use windlass_core::time::UtcMicros;
 
 use crate::cli::{Failure, print};
 use crate::config::Config;
+use crate::document;
 use crate::hook::Unmade;
 use crate::pods::{Renderer, imaginary};
 use crate::yaml;
@@ -140,7 +140,8 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
         }
     };
     print(&of.write(&pod))?;
-    renderer.check(&spec, &pod).map_err(|why| failed("this pod would not be created for", why))
+    let allowed = renderer.guard(&spec, &draft).and_then(|()| renderer.check(&spec, &pod));
+    allowed.map_err(|why| failed("this pod would not be created for", why))
 }
 
 async fn from_database(config: &Config, of: &RenderPod) -> Result<(TaskSpec, InstallationId), Failure> {
@@ -227,12 +228,7 @@ fn read_pickle(path: &Path) -> Result<Vec<u8>, Failure> {
         what: format!("the executor_config in `{}` cannot be read: {error}", path.display()),
         hint: "name a file with the bytes of task_instance.executor_config, or their hexadecimal form".into(),
     };
-    let mut bytes = Vec::new();
-    if path == Path::new("-") {
-        std::io::stdin().take(PICKLE_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    } else {
-        std::fs::File::open(path).and_then(|f| f.take(PICKLE_MAX).read_to_end(&mut bytes)).map_err(failed)?;
-    }
+    let bytes = document::read(path, PICKLE_MAX).map_err(failed)?;
     Ok(unhex(&bytes).unwrap_or(bytes))
 }
 

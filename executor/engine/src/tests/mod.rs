@@ -10,11 +10,11 @@ use windlass_core::cluster::CreateAnswer;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
 use windlass_core::outcome::{Outcome, Reason};
-use windlass_core::pod_view::{ContainerState, PodPhase, PodView};
+use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
 use windlass_core::store::{
     ClaimAnswer, IntakePass, LaunchRow, QueuedTask, SaveAnswer, StoredStage, TermAnswer,
 };
-use windlass_core::task::{ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
+use windlass_core::task::{DagFacts, ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
 use windlass_core::time::{Millis, UtcMicros};
 
 /// A world of one engine that remembers what it was asked.
@@ -115,6 +115,7 @@ fn name(ask: &Ask) -> &'static str {
         Ask::DeletePod { .. } => "delete",
         Ask::Watch(true) => "watch",
         Ask::Watch(false) => "unwatch",
+        Ask::OpenGate { .. } => "gate",
         Ask::Exit => "exit",
     }
 }
@@ -132,6 +133,8 @@ fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) ->
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         command: vec![],
         executor_config: Ok(ExecutorConfig::default()),
@@ -155,6 +158,7 @@ fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
         failed_init: None,
         unschedulable: None,
         disruption: None,
+        gate: Gate::Open,
     })
 }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use windlass_core::identity::Identity;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::pod::{self, PodSettings, Template, WatchedNamespaces};
-use windlass_core::task::TaskSpec;
+use windlass_core::task::{DagFacts, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use super::*;
@@ -45,6 +46,8 @@ fn pod_of(case: &Value) -> Result<Value, String> {
         scheduler_job_id: text(&input["scheduler_job_id"]).parse().unwrap(),
         airflow_version: text(&case["versions"]["airflow"]),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         command: serde_json::from_value(input["command"].clone()).unwrap(),
         executor_config,
@@ -60,7 +63,8 @@ fn pod_of(case: &Value) -> Result<Value, String> {
     let template = yaml.as_str().map_or_else(|| Ok(Template::absent()), Template::parse);
     let launch = LaunchId::of(&settings.installation, &spec.queueing);
     let template = template.map_err(|error| error.to_string())?;
-    pod::render(&settings, &template, &spec, &launch, Attempt::FIRST).map_err(|error| error.to_string())
+    pod::render(&settings, &template, &Identity::default(), &spec, &launch, Attempt::FIRST)
+        .map_err(|error| error.to_string())
 }
 
 /// Without what Windlass adds; the name is compared by the renderer's own tests.

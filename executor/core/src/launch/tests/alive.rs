@@ -72,8 +72,12 @@ fn a_started_pod_bars_others_until_the_row_names_it_as_host() {
 fn the_lost_pods_object_goes_only_after_the_next_attempt_is_stored() {
     // Found by the simulator (seed 9): the delete left together with the write (I3).
     let mut story = Story::started();
-    story.launch.stage =
-        Stage::Relaunching { why: "lost".into(), remove: Some(PodUid("u1".into())), asked: T0 };
+    story.launch.stage = Stage::Relaunching {
+        why: "lost".into(),
+        remove: Some((PodUid("u1".into()), None)),
+        pause_ms: 0,
+        asked: T0,
+    };
     let expected =
         Action::DeletePod { uid: PodUid("u1".into()), resource_version: None, attempt: Attempt::FIRST };
     assert_eq!(story.tell(Fact::Saved), vec![expected]);

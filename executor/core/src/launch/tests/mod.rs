@@ -3,15 +3,16 @@
 mod after;
 mod alive;
 mod before;
+mod gate;
 mod verdict;
 
 use super::*;
 use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use crate::ids::TaskKey;
 use crate::outcome::{OutcomeKind, Reason};
-use crate::pod_view::{ContainerState, PodPhase, PodView};
+use crate::pod_view::{ContainerState, Gate, PodPhase, PodView};
 use crate::store::LaunchChange;
-use crate::task::{ExecutorConfig, TaskRow, TaskState, TaskView};
+use crate::task::{DagFacts, ExecutorConfig, TaskRow, TaskState, TaskView};
 use crate::time::UtcMicros;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ fn queued_task() -> QueuedTask {
         scheduler_job_id: 1,
         airflow_version: "2.11.2".into(),
         has_pod_mutation_hook: false,
+        operator: String::new(),
+        dag: DagFacts::default(),
         command_is_own: false,
         command: vec!["airflow".into()],
         executor_config: Ok(ExecutorConfig::default()),
@@ -55,6 +58,7 @@ fn view(launch: &Launch) -> PodView {
         failed_init: None,
         unschedulable: None,
         disruption: None,
+        gate: Gate::Open,
     }
 }
 

@@ -1,0 +1,336 @@
+//! `[[identity.rule]]` and `[identity.default]` of windlass.toml. Every fault names file, line and column.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use windlass_core::identity::pattern::Pattern;
+use windlass_core::identity::rules::{Condition, DEFAULT, Place, Rule, Rules, Trait};
+use windlass_core::identity::{Freedom, Freedoms, Identity};
+
+use super::fault::{Fault, nearest};
+use super::own::{in_order, unknown};
+
+/// Where they stand.
+pub(super) const SECTION: &str = "identity";
+const SEE: &str = "see docs/IDENTITY.md for what a rule can say";
+/// EC2 takes so many security groups on one interface.
+const GROUPS_MAX: usize = 5;
+/// What a rule can hold beside `name` and `match`.
+const KEYS: [&str; 8] = [
+    "service-account",
+    "role-arn",
+    "security-groups",
+    "namespace",
+    "labels",
+    "annotations",
+    "node-selector",
+    "may-override",
+];
+/// Labels that the executor and Airflow's tools find pods by.
+const OWN_LABELS: [&str; 9] = [
+    "airflow-worker",
+    "airflow_executor_done",
+    "airflow_version",
+    "dag_id",
+    "kubernetes_executor",
+    "map_index",
+    "run_id",
+    "task_id",
+    "try_number",
+];
+
+/// Reads the two; None: neither is there, so there are no rules.
+pub(super) fn read(path: &str, text: &str, section: &DeTable<'_>) -> (Option<Rules>, Vec<Fault>) {
+    let mut reader = Reader { path, text, faults: Vec::new() };
+    let mut rules = Vec::new();
+    let mut otherwise = None;
+    let mut first_rule = None;
+    for (key, value) in in_order(section) {
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("rule", DeValue::Array(items)) => {
+                for item in items {
+                    first_rule.get_or_insert(item.span().start);
+                    rules.extend(reader.rule(item, &rules));
+                }
+            }
+            ("rule", _) => reader.fault(key.span().start, "`rule` is no list", "write [[identity.rule]]"),
+            ("default", DeValue::Table(table)) => {
+                otherwise = reader.otherwise(table, key.span().start);
+            }
+            ("default", _) => {
+                reader.fault(key.span().start, "`default` is no table", "write [identity.default]")
+            }
+            (name, _) => {
+                let what = unknown("key in [identity]", name, nearest(name, ["rule", "default"]));
+                reader.fault(key.span().start, what, SEE);
+            }
+        }
+    }
+    if let (Some(at), None) = (first_rule, &otherwise)
+        && !section.contains_key("default")
+    {
+        let remedy = "add [identity.default] (empty: as the pod template says), or in it `deny = true`";
+        reader.fault(at, "there are rules, and nothing says what other tasks get", remedy);
+    }
+    (otherwise.map(|otherwise| Rules::new(rules, otherwise)), reader.faults)
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    text: &'a str,
+    faults: Vec<Fault>,
+}
+
+type Item<'i> = Spanned<DeValue<'i>>;
+
+impl Reader<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = &self.text[..offset.min(self.text.len())];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Place { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+
+    fn fault(&mut self, offset: usize, what: impl Into<String>, remedy: &str) {
+        let place = format!("{}:{}", self.path, self.place(offset));
+        self.faults.push(Fault::new(place, what, remedy));
+    }
+
+    fn rule(&mut self, item: &Item<'_>, before: &[Rule]) -> Option<Rule> {
+        let at = item.span().start;
+        let DeValue::Table(table) = item.get_ref() else {
+            self.fault(at, "a rule is no table", "write [[identity.rule]] with its keys below");
+            return None;
+        };
+        let mut rule = self.body(table, at, &["name", "match"]);
+        match table.get("name") {
+            None => self.fault(at, "a rule has no `name`", "give it one: errors and `explain` use it"),
+            Some(name) => rule.name = self.name(name, before)?,
+        }
+        match table.get("match").map(|item| (item.span().start, item.get_ref())) {
+            Some((_, DeValue::Table(conditions))) => rule.when = self.conditions(conditions),
+            Some((at, _)) => self.fault(at, "`match` is no table", "write match = { dag = \"etl_*\" }"),
+            None => {
+                let remedy = "write match = { dag = \"etl_*\" }; what all other tasks get stands in [identity.default]";
+                self.fault(at, format!("rule `{}` has no `match`", rule.name), remedy);
+            }
+        }
+        Some(rule)
+    }
+
+    fn name(&mut self, item: &Item<'_>, before: &[Rule]) -> Option<String> {
+        let name = self.text_of("name", item)?;
+        let at = item.span().start;
+        if name.is_empty() || name == DEFAULT {
+            self.fault(at, format!("`{name}` cannot be a rule's name"), "choose another");
+        }
+        if let Some(other) = before.iter().find(|rule| rule.name == name) {
+            let what = format!("a rule in line {} is called `{name}` too", other.place.line);
+            self.fault(at, what, "give each rule a name of its own");
+        }
+        Some(name)
+    }
+
+    /// The inner None: it denies.
+    fn otherwise(&mut self, table: &DeTable<'_>, at: usize) -> Option<Option<Rule>> {
+        let rule = Rule { name: DEFAULT.into(), ..self.body(table, at, &["deny"]) };
+        match table.get("deny").map(|item| (item.span().start, item.get_ref())) {
+            None | Some((_, DeValue::Boolean(false))) => Some(Some(rule)),
+            Some((_, DeValue::Boolean(true))) => {
+                if table.len() > 1 {
+                    self.fault(at, "the default denies, and gives something too", "keep one of the two");
+                }
+                Some(None)
+            }
+            Some((at, _)) => {
+                self.fault(at, "`deny` has the wrong type", "write true or false without quotes");
+                None
+            }
+        }
+    }
+
+    fn conditions(&mut self, table: &DeTable<'_>) -> Vec<Condition> {
+        let mut conditions = Vec::new();
+        for (key, value) in in_order(table) {
+            let Some(on) = Trait::ALL.into_iter().find(|on| on.as_str() == key.get_ref().as_ref()) else {
+                let near = nearest(key.get_ref(), Trait::ALL.iter().map(|on| on.as_str()));
+                self.fault(key.span().start, unknown("condition", key.get_ref(), near), SEE);
+                continue;
+            };
+            let mut patterns = Vec::new();
+            for (at, text) in self.texts(on.as_str(), value) {
+                match Pattern::read(&text, on.of()) {
+                    Ok(pattern) => patterns.push(pattern),
+                    Err(why) => self.fault(at, format!("{on} `{text}` {why}"), SEE),
+                }
+            }
+            if on == Trait::Folder && patterns.iter().any(|p| p.as_str().ends_with('/')) {
+                self.fault(value.span().start, "a folder ends with `/`", "leave the last `/` out");
+            }
+            conditions.push(Condition { on, patterns });
+        }
+        if table.is_empty() {
+            self.fault(0, "an empty `match` matches every task", "put that into [identity.default]");
+        }
+        conditions
+    }
+
+    /// What rule and default have in common.
+    fn body(&mut self, table: &DeTable<'_>, at: usize, beside: &[&str]) -> Rule {
+        let mut gives = Identity::default();
+        let mut may_override = Freedoms::new();
+        for (key, value) in in_order(table) {
+            let name = key.get_ref().as_ref();
+            match name {
+                "service-account" => gives.service_account = self.object_name(name, value),
+                "namespace" => gives.namespace = self.object_name(name, value),
+                "role-arn" => gives.role_arn = self.role(value),
+                "security-groups" => gives.security_groups = self.groups(value),
+                "labels" => gives.labels = self.map(name, value),
+                "annotations" => gives.annotations = self.map(name, value),
+                "node-selector" => gives.node_selector = self.map(name, value),
+                "may-override" => may_override = self.freedoms(value),
+                _ if beside.contains(&name) => {}
+                _ => {
+                    let near = nearest(name, KEYS.into_iter().chain(beside.iter().copied()));
+                    self.fault(key.span().start, unknown("key in an identity rule", name, near), SEE);
+                }
+            }
+        }
+        Rule { name: String::new(), place: self.place(at), when: Vec::new(), gives, may_override }
+    }
+
+    fn text_of(&mut self, key: &str, item: &Item<'_>) -> Option<String> {
+        if let DeValue::String(text) = item.get_ref() {
+            return Some(text.to_string());
+        }
+        self.fault(item.span().start, format!("`{key}` has the wrong type"), "write a text in quotes");
+        None
+    }
+
+    /// A text, or a list of texts, each with its offset.
+    fn texts(&mut self, key: &str, item: &Item<'_>) -> Vec<(usize, String)> {
+        match item.get_ref() {
+            DeValue::Array(items) if items.is_empty() => {
+                self.fault(item.span().start, format!("`{key}` is an empty list"), "leave it out");
+                Vec::new()
+            }
+            DeValue::Array(items) => {
+                items.iter().filter_map(|one| Some((one.span().start, self.text_of(key, one)?))).collect()
+            }
+            _ => self.text_of(key, item).map(|text| (item.span().start, text)).into_iter().collect(),
+        }
+    }
+
+    fn object_name(&mut self, key: &str, item: &Item<'_>) -> Option<String> {
+        let name = self.text_of(key, item)?;
+        let good = |c: char| {
+            c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || (c == '.' && key != "namespace")
+        };
+        let max = if key == "namespace" { 63 } else { 253 };
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+        if name.len() > max
+            || !name.chars().all(good)
+            || !edge(name.chars().next())
+            || !edge(name.chars().last())
+        {
+            let what = format!("{key} `{name}` is no name of a Kubernetes object");
+            self.fault(
+                item.span().start,
+                what,
+                "use a-z, 0-9 and `-`, beginning and ending with a letter or digit",
+            );
+        }
+        Some(name)
+    }
+
+    fn role(&mut self, item: &Item<'_>) -> Option<String> {
+        let arn = self.text_of("role-arn", item)?;
+        if !is_role_arn(&arn) {
+            let remedy = "write it as arn:aws:iam::111122223333:role/NAME";
+            self.fault(item.span().start, format!("role-arn `{arn}` is no ARN of an IAM role"), remedy);
+        }
+        Some(arn)
+    }
+
+    fn groups(&mut self, item: &Item<'_>) -> BTreeSet<String> {
+        let texts = self.texts("security-groups", item);
+        for (at, id) in &texts {
+            let hex = id.strip_prefix("sg-").unwrap_or_default();
+            let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            if !is_hex || !matches!(hex.len(), 8 | 17) {
+                let what = format!("`{id}` is no id of a security group");
+                self.fault(*at, what, "write sg- and 17 (or 8) hexadecimal digits");
+            }
+        }
+        let groups: BTreeSet<String> = texts.into_iter().map(|(_, id)| id).collect();
+        if groups.len() > GROUPS_MAX {
+            let what = format!("{} security groups, and an interface takes {GROUPS_MAX}", groups.len());
+            self.fault(item.span().start, what, "join their rules in fewer groups");
+        }
+        groups
+    }
+
+    fn map(&mut self, key: &str, item: &Item<'_>) -> BTreeMap<String, String> {
+        let DeValue::Table(table) = item.get_ref() else {
+            let remedy = "write { name = \"value\" }";
+            self.fault(item.span().start, format!("`{key}` is no table"), remedy);
+            return BTreeMap::new();
+        };
+        let mut map = BTreeMap::new();
+        for (name, value) in in_order(table) {
+            let label = name.get_ref().to_string();
+            if label.starts_with("windlass.dev/") || (key == "labels" && OWN_LABELS.contains(&label.as_str()))
+            {
+                let what = format!("`{label}` in {key} is the executor's own");
+                self.fault(name.span().start, what, "choose another name");
+            }
+            if let Some(value) = self.text_of(&label, value) {
+                map.insert(label, value);
+            }
+        }
+        map
+    }
+
+    fn freedoms(&mut self, item: &Item<'_>) -> Freedoms {
+        let mut freedoms = Freedoms::new();
+        if matches!(item.get_ref(), DeValue::Array(items) if items.is_empty()) {
+            return freedoms;
+        }
+        for (at, word) in self.texts("may-override", item) {
+            match Freedom::from_word(&word) {
+                Some(freedom) => {
+                    freedoms.insert(freedom);
+                }
+                None => {
+                    let words: Vec<&str> = Freedom::ALL.iter().map(|freedom| freedom.as_str()).collect();
+                    let near = nearest(&word, words.iter().copied());
+                    let remedy = format!("the words are {}", words.join(", "));
+                    self.fault(at, unknown("word in may-override", &word, near), &remedy);
+                }
+            }
+        }
+        freedoms
+    }
+}
+
+/// `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
+fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<&str> = text.splitn(6, ':').collect();
+    let [arn, partition, service, region, account, resource] = parts.as_slice() else { return false };
+    let name = resource.strip_prefix("role/").unwrap_or_default();
+    let good = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-/".contains(c);
+    *arn == "arn"
+        && partition.starts_with("aws")
+        && *service == "iam"
+        && region.is_empty()
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit())
+        && !name.is_empty()
+        && !name.ends_with('/')
+        && name.chars().all(good)
+}
+
+#[cfg(test)]
+#[path = "identity/tests.rs"]
+mod tests;

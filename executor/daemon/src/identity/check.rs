@@ -1,0 +1,101 @@
+//! `windlass identity check`: the linter of the rules.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use scheduler_bridge::Store;
+use serde_json::{Value, json};
+use windlass_core::identity::lint::{Catalogue, Finding, KnownDag, Severity, lint};
+
+use super::no_rules;
+use crate::cli::{Failure, Form, print};
+use crate::config::Config;
+
+/// Compares the rules with each other and with the DAGs that the database knows. Rules that cannot be read at all are
+/// faults of the configuration: exit code 3.
+#[derive(Clone, Debug, Args)]
+#[command(after_long_help = "\
+Ends with 1 if a rule can never apply.
+
+Examples:
+  windlass identity check
+  windlass identity check --offline --config windlass.toml      in a pull request, without a database
+  windlass identity check --output json | jq '.findings[] | select(.code == \"falls-to-default\")'")]
+pub struct Check {
+    /// Do not ask the database for DAGs, tags, owners and folders
+    #[arg(long)]
+    offline: bool,
+    /// Form of the output
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Form,
+}
+
+/// Lints and prints.
+pub async fn check(config: &Config, of: &Check) -> Result<(), Failure> {
+    let rules = config.rules.as_ref().ok_or_else(no_rules)?;
+    let known = if of.offline { None } else { Some(catalogue(config).await?) };
+    let found = lint(rules, known.as_ref());
+    let count = rules.rules().len();
+    print(&match of.output {
+        Form::Text => text(count, known.as_ref(), &found),
+        Form::Json => format!("{:#}\n", document(count, known.as_ref(), &found)),
+    })?;
+    let broken = found.iter().any(|finding| finding.severity == Severity::Error);
+    if broken { Err(Failure::Unhealthy) } else { Ok(()) }
+}
+
+async fn catalogue(config: &Config) -> Result<Catalogue, Failure> {
+    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let dags = store.dags(None).await?;
+    store.close().await;
+    let known = |(dag_id, facts): (String, windlass_core::task::DagFacts)| KnownDag {
+        dag_id,
+        tags: facts.tags,
+        owners: facts.owners,
+        folder: facts.folder,
+    };
+    Ok(Catalogue { dags: dags.into_iter().map(known).collect() })
+}
+
+fn text(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in found {
+        let line =
+            finding.rule.as_ref().map_or_else(String::new, |(_, place)| format!(" (line {})", place.line));
+        let _ = writeln!(text, "{} {}{line}: {}", word(finding.severity), finding.code, finding.what);
+        let _ = writeln!(text, "    remedy: {}", finding.remedy);
+    }
+    let with = match known {
+        Some(known) => format!("{} DAGs", known.dags.len()),
+        None => "no DAGs (--offline)".to_owned(),
+    };
+    let result = if found.is_empty() { "nothing found".to_owned() } else { format!("{} found", found.len()) };
+    let _ = writeln!(text, "{count} rules compared with each other and with {with}: {result}");
+    text
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    }
+}
+
+fn document(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> Value {
+    let finding = |finding: &Finding| {
+        json!({
+            "severity": word(finding.severity),
+            "code": finding.code,
+            "rule": finding.rule.as_ref().map(|(name, _)| name),
+            "line": finding.rule.as_ref().map(|(_, place)| place.line),
+            "what": finding.what,
+            "remedy": finding.remedy,
+        })
+    };
+    json!({
+        "rules": count,
+        "dags": known.map(|known| known.dags.len()),
+        "findings": found.iter().map(finding).collect::<Vec<_>>(),
+    })
+}

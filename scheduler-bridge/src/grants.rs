@@ -176,7 +176,7 @@ mod tests {
         let mut missing = Missing::default();
         missing.add(&DAEMON[1], &"dag_id", true, "public".into());
         missing.add(&DAEMON[1], &"fileloc", true, "public".into());
-        missing.add(&DAEMON[9], &"", false, "windlass".into());
+        missing.add(&DAEMON[10], &"", false, "windlass".into());
         assert_eq!(
             missing.statements("wind-lass"),
             [

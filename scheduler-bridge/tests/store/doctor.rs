@@ -114,7 +114,7 @@ async fn a_schema_of_another_version_is_refused_with_both_numbers(lab: Lab) -> a
 async fn airflow_may_live_in_a_schema_of_its_own(lab: Lab) -> anyhow::Result<()> {
     lab.sql(
         "CREATE SCHEMA \"air Flow\"; ALTER TABLE alembic_version SET SCHEMA \"air Flow\";
-         ALTER TABLE dag SET SCHEMA \"air Flow\"; ALTER TABLE dag_run SET SCHEMA \"air Flow\";
+         ALTER TABLE dag SET SCHEMA \"air Flow\"; ALTER TABLE dag_tag SET SCHEMA \"air Flow\"; ALTER TABLE dag_run SET SCHEMA \"air Flow\";
          ALTER TABLE job SET SCHEMA \"air Flow\"; ALTER TABLE task_instance SET SCHEMA \"air Flow\"",
     )
     .await?;
@@ -128,6 +128,7 @@ async fn airflow_may_live_in_a_schema_of_its_own(lab: Lab) -> anyhow::Result<()>
     store.check().await?;
     assert_eq!(store.intake(windlass_core::store::IntakePass::Full, 1).await?, []);
     assert_eq!(store.status(1).await?.queued, 0);
+    assert_eq!(store.dags(None).await?, []);
     assert!(store.find_withdrawn(1).await?.is_empty());
     Ok(())
 }

@@ -85,6 +85,7 @@ async fn denied(lab: &Lab, epoch: Epoch) -> anyhow::Result<Vec<String>> {
     note(of(store.note_pods(&[(claim.queueing.clone(), pod)]).await));
     note(of(store.purge(epoch, Duration::from_secs(3_600), 1).await));
     note(of(store.status(1).await));
+    note(of(store.dags(None).await));
     let minute = Duration::from_secs(60);
     let limits = LookLimits { rows: 1, unlaunched: minute, worker_dead: minute, scheduler_dead: minute };
     note(of(store.look(limits).await));

@@ -2,17 +2,18 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
-use windlass_eks::configuration::irsa_mutating;
+use windlass_eks::configuration::{irsa_mutating, sgp_validating};
 use windlass_eks::irsa::{Flags, Webhook};
-use windlass_eks::server::{Handler, MUTATE_IRSA, Mode, Webhooks};
+use windlass_eks::review::Verdict;
+use windlass_eks::server::{Handler, MUTATE_IRSA, Mode, VALIDATE_SGP, Webhooks};
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
 use windlass_suite::daemon::{Daemon, Database, Variables, service_account, until, windlass};
@@ -52,6 +53,8 @@ struct World {
     plane: ControlPlane,
     webhooks: Webhooks,
     variables: Variables,
+    /// Of pods, by the validating webhook.
+    refuses_updates: Arc<AtomicBool>,
 }
 
 impl World {
@@ -60,11 +63,15 @@ impl World {
         let database = Database::ready().await?;
         let plane = ControlPlane::start(Options::default()).await?;
         plane.create_namespace("tasks").await?;
-        let webhooks = Webhooks::start([(MUTATE_IRSA, handler())]).await?;
-        let configuration = folder.join("webhook.json"); // JSON is YAML
-        fs::write(&configuration, irsa_mutating(&webhooks).to_string())?;
-        let collection = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
-        plane.create_from_yaml(collection, &configuration).await?;
+        let refuses_updates = Arc::new(AtomicBool::new(false));
+        let refuses = refuses_updates.clone();
+        let validate: Handler = Arc::new(move |request: &Value| {
+            if refuses.load(Ordering::Relaxed) && request["operation"] == "UPDATE" {
+                return Verdict::Deny { code: 403, message: "not now".into() };
+            }
+            Verdict::Allow
+        });
+        let webhooks = Webhooks::start([(MUTATE_IRSA, handler()), (VALIDATE_SGP, validate)]).await?;
         for (file, text) in [("windlass.toml", RULES), ("template.yaml", TEMPLATE), ("token", plane.token())]
         {
             fs::write(folder.join(file), text)?;
@@ -75,7 +82,16 @@ impl World {
         let path = |file: &str| folder.join(file).display().to_string();
         variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), path("template.yaml"));
         variables.insert("WINDLASS_CONFIG".into(), path("windlass.toml"));
-        Ok(Self { folder, database, plane, webhooks, variables })
+        let world = Self { folder, database, plane, webhooks, variables, refuses_updates };
+        world.post("mutatingwebhookconfigurations", &irsa_mutating(&world.webhooks)).await?;
+        Ok(world)
+    }
+
+    async fn post(&self, collection: &str, configuration: &Value) -> Result<()> {
+        let file = self.folder.join("webhook.json"); // JSON is YAML
+        fs::write(&file, configuration.to_string())?;
+        let collection = format!("/apis/admissionregistration.k8s.io/v1/{collection}");
+        self.plane.create_from_yaml(&collection, &file).await
     }
 
     async fn daemon(&self, name: &str) -> Result<Daemon> {
@@ -195,19 +211,21 @@ async fn what_another_pod_would_not_mend_fails_with_its_reason() -> Result<()> {
     Ok(())
 }
 
-/// A daemon that is killed between a create and the opening of its gate leaves a pod that its successor lets go.
+/// A daemon that ends between a create and the opening of its gate leaves a pod that its successor lets go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_behind_its_gate_is_let_go_by_the_next_daemon() -> Result<()> {
     let world = World::start().await?;
+    world.post("validatingwebhookconfigurations", &sgp_validating(&world.webhooks)).await?;
+    world.refuses_updates.store(true, Ordering::Relaxed);
     let first = world.daemon("first").await?;
-    // The create is under way for long enough to kill the daemon that waits for its answer.
-    world.webhooks.set_mode(MUTATE_IRSA, Mode::Slow(Duration::from_millis(1_500)));
     world.database.queue("load", NOTHING)?;
-    until("the webhook is asked", async || Ok((world.webhooks.calls(MUTATE_IRSA) > 0).then_some(()))).await?;
+    first.log_says("(take gate windlass.dev/identity)").await?;
     first.process().kill();
-    until("its pod", async || world.pod("load").await).await?;
+    let pod = world.pod("load").await?.unwrap();
+    ensure!(pod["spec"]["schedulingGates"][0]["name"] == "windlass.dev/identity", "{pod}");
+    world.refuses_updates.store(false, Ordering::Relaxed);
     let _second = world.daemon("second").await?;
-    let pod = world.released("load").await?;
-    ensure!(pod["spec"]["containers"][0]["env"].to_string().contains(ROLE), "{pod}");
+    let again = world.released("load").await?;
+    ensure!(again["metadata"]["uid"] == pod["metadata"]["uid"], "{again}");
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{classify, judge_end, judge_unstarted};
 use crate::cluster::GetAnswer;
 use crate::ids::{Attempt, PodRef, PodUid};
 use crate::outcome::{Outcome, OutcomeKind, Reason};
-use crate::pod_view::{Gate, PodView};
+use crate::pod_view::PodView;
 use crate::store::LaunchChange;
 use crate::task::TaskView;
 use crate::time::Millis;
@@ -31,12 +31,7 @@ impl Alive {
         let answer = self.asked.map(|asked| super::ask_again_at(asked, lands_by, policy.answer_ms));
         let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
         let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
-        let opening = match self.gate {
-            Opening::Looking(asked) | Opening::Asked(asked) => {
-                Some(super::ask_again_at(asked, lands_by, policy.answer_ms))
-            }
-            Opening::Unasked | Opening::Done => None,
-        };
+        let opening = self.gate.asked().map(|asked| super::ask_again_at(asked, lands_by, policy.answer_ms));
         [answer, pending, unreachable, opening].into_iter().flatten().min()
     }
 
@@ -96,11 +91,8 @@ impl Launch {
             }
         }
         let mut actions = self.arrive(view, now);
-        if let Gate::Unfit { why, again } = &view.gate
-            && !self.is_open()
-        {
-            let (end, left) = (PodEnd::Unfit { why: why.clone(), again: *again }, self.left_of(view));
-            actions.extend(self.judge(end, left, now));
+        if let Some(end) = self.unfit(view) {
+            actions.extend(self.judge(end, self.left_of(view), now));
             return actions;
         }
         actions.extend(self.look_at_gate(view, now));
@@ -132,32 +124,6 @@ impl Launch {
             }
         }
         actions
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(&self.stage, Stage::Alive(alive) if alive.gate == Opening::Done)
-    }
-
-    /// A pod behind its gate is looked at whole, and let go if it is what it should be.
-    fn look_at_gate(&mut self, view: &PodView, now: Millis) -> Vec<Action> {
-        let Stage::Alive(alive) = &mut self.stage else { return Vec::new() };
-        match (&view.gate, alive.gate) {
-            (Gate::Open, _) => {
-                alive.gate = Opening::Done;
-                Vec::new()
-            }
-            // Nothing is gained by letting a pod go that is on its way out.
-            _ if view.deleting => Vec::new(),
-            (Gate::Closed, Opening::Unasked) => {
-                alive.gate = Opening::Looking(now);
-                vec![Action::GetPod]
-            }
-            (Gate::Fit, Opening::Unasked | Opening::Looking(_)) => {
-                alive.gate = Opening::Asked(now);
-                vec![Action::OpenGate { uid: view.uid.clone() }]
-            }
-            _ => Vec::new(),
-        }
     }
 
     /// Enters or refreshes `Alive`. The first look at a pod is stored.
@@ -347,9 +313,7 @@ impl Launch {
         let again = self.asks_again(now, policy);
         match &mut self.stage {
             Stage::Alive(alive) => {
-                if let Opening::Looking(asked) | Opening::Asked(asked) = alive.gate
-                    && again(asked)
-                {
+                if alive.gate.asked().is_some_and(&again) {
                     alive.gate = Opening::Looking(now);
                     return vec![Action::GetPod];
                 }

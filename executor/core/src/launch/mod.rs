@@ -16,6 +16,7 @@ mod alive;
 mod before;
 mod classify;
 mod facts;
+mod gate;
 mod left;
 mod policy;
 #[cfg(test)]

@@ -43,11 +43,23 @@ fn the_template_itself_may_do_as_it_likes() {
     assert_eq!(violations(&measure, &template(), &Freedoms::new()), []);
 }
 
+/// Where something is changed, to what, and what the guard says.
+type Case = (String, Value, &'static str);
+
+fn at(field: &str) -> String {
+    format!("/spec/containers/0/{field}")
+}
+
+fn each_is_said(cases: Vec<Case>) {
+    for (pointer, change, want) in cases {
+        let said = said(&pointer, change.clone());
+        assert!(said.iter().any(|text| text == want), "{pointer} = {change}: {said:?}");
+    }
+}
+
 #[test]
-fn each_way_to_another_identity_is_seen() {
-    let base = "/spec/containers/0/";
-    let at = |field: &str| format!("{base}{field}");
-    let cases: Vec<(String, Value, &str)> = vec![
+fn each_way_of_the_pods_own_is_seen() {
+    each_is_said(vec![
         (
             "/spec/serviceAccountName".into(),
             json!("admin"),
@@ -70,6 +82,28 @@ fn each_way_to_another_identity_is_seen() {
         ("/spec/nodeName".into(), json!("n1"), "spec.nodeName is `n1`"),
         ("/spec/runtimeClassName".into(), json!("r"), "spec.runtimeClassName is `r`"),
         ("/spec/imagePullSecrets".into(), json!([{"name": "s"}]), "spec.imagePullSecrets is `s`"),
+        (
+            "/spec/securityContext".into(),
+            json!({"windowsOptions": {"hostProcess": true}}),
+            "spec.securityContext.windowsOptions.hostProcess is `true`",
+        ),
+        (
+            "/metadata/annotations".into(),
+            json!({"eks.amazonaws.com/skip-containers": "base"}),
+            "metadata.annotations[eks.amazonaws.com/skip-containers] is `base`",
+        ),
+        (
+            "/metadata/labels".into(),
+            json!({"eks.amazonaws.com/fargate-profile": "p"}),
+            "metadata.labels[eks.amazonaws.com/fargate-profile] is `p`",
+        ),
+        // A container of the template's that sees the node,
+    ]);
+}
+
+#[test]
+fn each_way_by_volumes_is_seen() {
+    each_is_said(vec![
         (
             "/spec/volumes/-".into(),
             json!({"name": "h", "hostPath": {"path": "/"}}),
@@ -100,6 +134,18 @@ fn each_way_to_another_identity_is_seen() {
             json!([{"name": "x", "mountPath": "/run/secrets/eks.amazonaws.com/serviceaccount"}]),
             "spec.containers[base].volumeMounts[x] is `/run/secrets/eks.amazonaws.com/serviceaccount`",
         ),
+        // A container of the template's that sees the node, with another program in it.
+        (
+            "/spec/containers/1".into(),
+            json!({"name": "logs", "image": "mine", "volumeMounts": [{"name": "node", "mountPath": "/node"}]}),
+            "spec.containers[logs] is set or changed",
+        ),
+    ]);
+}
+
+#[test]
+fn each_way_by_containers_is_seen() {
+    each_is_said(vec![
         (
             at("securityContext"),
             json!({"privileged": true}),
@@ -126,11 +172,6 @@ fn each_way_to_another_identity_is_seen() {
             "spec.containers[base].securityContext.seLinuxOptions is `{\"type\":\"spc_t\"}`",
         ),
         (
-            "/spec/securityContext".into(),
-            json!({"windowsOptions": {"hostProcess": true}}),
-            "spec.securityContext.windowsOptions.hostProcess is `true`",
-        ),
-        (
             at("ports"),
             json!([{"containerPort": 80, "hostPort": 80}]),
             "spec.containers[base].ports.hostPort is `80`",
@@ -141,31 +182,11 @@ fn each_way_to_another_identity_is_seen() {
             "spec.containers[base].env[AWS_ACCESS_KEY_ID] is set or changed",
         ),
         (
-            "/metadata/annotations".into(),
-            json!({"eks.amazonaws.com/skip-containers": "base"}),
-            "metadata.annotations[eks.amazonaws.com/skip-containers] is `base`",
-        ),
-        (
-            "/metadata/labels".into(),
-            json!({"eks.amazonaws.com/fargate-profile": "p"}),
-            "metadata.labels[eks.amazonaws.com/fargate-profile] is `p`",
-        ),
-        (
             "/spec/initContainers".into(),
             json!([{"name": "i", "securityContext": {"privileged": true}}]),
             "spec.initContainers[i].securityContext.privileged is `true`",
         ),
-        // A container of the template's that sees the node, with another program in it.
-        (
-            "/spec/containers/1".into(),
-            json!({"name": "logs", "image": "mine", "volumeMounts": [{"name": "node", "mountPath": "/node"}]}),
-            "spec.containers[logs] is set or changed",
-        ),
-    ];
-    for (pointer, change, want) in cases {
-        let said = said(&pointer, change.clone());
-        assert!(said.iter().any(|text| text == want), "{pointer} = {change}: {said:?}");
-    }
+    ]);
 }
 
 #[test]

@@ -119,6 +119,31 @@ impl DatabaseConfig {
         self
     }
 
+    /// With another password: a token that stands for one.
+    #[must_use]
+    pub fn with_password(mut self, password: &str) -> Self {
+        self.options = self.options.password(password);
+        self
+    }
+
+    /// Host as the string names it.
+    pub fn host(&self) -> &str {
+        self.options.get_host()
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.options.get_port()
+    }
+
+    /// Whether nothing is sent unencrypted.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(
+            self.options.get_ssl_mode(),
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        )
+    }
+
     /// Host, port and database, for people.
     pub fn address(&self) -> &str {
         &self.address

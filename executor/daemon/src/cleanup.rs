@@ -20,6 +20,7 @@ use windlass_core::time::UtcMicros;
 use crate::cli::{Failure, print};
 use crate::clock;
 use crate::config::Config;
+use crate::login;
 
 /// Pods that are looked at.
 const PODS_MAX: usize = 20_000;
@@ -57,7 +58,7 @@ struct Leftover {
 
 /// Finds, tells and deletes.
 pub async fn cleanup(config: &Config, of: &Cleanup) -> Result<(), Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let cluster = Cluster::connect(config.cluster(), Arc::new(NoObserver)).await;
     let cluster =
         cluster.map_err(|error| Failure::Other { what: error.to_string(), hint: error.hint().to_owned() })?;

@@ -329,8 +329,11 @@ fn run_daemon(lookup: &Lookup) -> Result<(), Failure> {
         }
         // A connection string that is none does not mend itself; everything else is waited for.
         let database = config.database()?;
-        let login = Login::new(lookup.clone(), Environment::of_process(), database);
-        let ended = block_on(run::run(config, login, &Environment::of_process()))?;
+        let ended = block_on(async {
+            let env = Environment::of_process();
+            let login = Login::new(lookup.clone(), env.clone(), database, &config.own.database).await;
+            run::run(config, login, &env).await
+        })?;
         ended.map_err(|error| Failure::other(format!("{error:#}")))
     };
     work().map_err(|failure: Failure| {

@@ -1,5 +1,7 @@
 //! The clocks of this host. The only place of the daemon that reads one.
 
+use std::time::{Duration, SystemTime};
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use windlass_core::time::{Millis, UtcMicros};
 
@@ -13,6 +15,11 @@ pub fn now() -> Millis {
 pub fn utc() -> UtcMicros {
     let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::Realtime);
     UtcMicros(tv_sec.saturating_mul(1_000_000).saturating_add(tv_nsec / 1_000))
+}
+
+/// The same for libraries that sign with the time.
+pub fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(positive(utc().0))
 }
 
 fn positive(part: i64) -> u64 {

@@ -4,10 +4,11 @@ use scheduler_bridge::{MigrateOptions, MigrateProgress, MigrateReport};
 
 use crate::cli::{Failure, print};
 use crate::config::Config;
+use crate::login;
 
 /// Brings the schema up to this binary's version, or says what that would be.
 pub async fn migrate(config: &Config, dry_run: bool, verbose: bool) -> Result<(), Failure> {
-    let database = config.migrate_database()?;
+    let database = login::to_migrate(config).await?;
     let options = MigrateOptions { dry_run, ..MigrateOptions::default() };
     let mut tell = |progress: MigrateProgress| {
         let line = match progress {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use scheduler_bridge::{Status, Store};
+use scheduler_bridge::Status;
 use windlass_core::store::StoredStage;
 
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
+use crate::login;
 use crate::show::table;
 
 /// Failures shown.
@@ -16,7 +17,7 @@ const CLEAR: &str = "\u{1b}[2J\u{1b}[H";
 
 /// Shows it once, or every so often until interrupted.
 pub async fn status(config: &Config, form: Form, every: Option<Duration>) -> Result<(), Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     store.check().await?;
     let installation = store.installation().await?;
     let address = store.config().to_string();

@@ -8,20 +8,30 @@ use serde_json::Value;
 use crate::step::cargo;
 
 /// What is shipped, and the crates of this workspace that each may use. `[dev-dependencies]` are free.
-const SHIPPED: [(&str, &[&str]); 6] = [
+const SHIPPED: [(&str, &[&str]); 7] = [
     ("windlass-core", &[]),
+    ("windlass-aws", &[]),
     ("windlass-engine", &["windlass-core"]),
     ("windlass-cluster", &["windlass-core"]),
     ("windlass-migrations", &[]),
     ("scheduler-bridge", &["windlass-core", "windlass-migrations"]),
     (
         "windlass",
-        &["windlass-core", "windlass-engine", "windlass-cluster", "scheduler-bridge", "windlass-migrations"],
+        &[
+            "windlass-core",
+            "windlass-engine",
+            "windlass-aws",
+            "windlass-cluster",
+            "scheduler-bridge",
+            "windlass-migrations",
+        ],
     ),
 ];
 
 /// A client of the outside world belongs to one shipped crate; what is not shipped may use it too.
-const CLIENTS: [(&str, &[&str]); 4] = [
+const CLIENTS: [(&str, &[&str]); 6] = [
+    ("aws-config", &["windlass-aws"]),
+    ("aws-sigv4", &["windlass-aws"]),
     ("kube", &["windlass-cluster"]),
     ("k8s-openapi", &["windlass-cluster"]),
     ("sqlx", &["scheduler-bridge", "windlass-migrations"]),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::manifests::{Account, accounts};
 use super::rules::{Condition, Facts, Place, Rule, Rules, Trait};
 
 /// A DAG as the database has it.
@@ -62,10 +63,30 @@ pub fn lint(rules: &Rules, known: Option<&Catalogue>) -> Vec<Finding> {
             found.extend(unused(rule, known));
         }
     }
+    found.extend(two_roles(rules));
     if let Some(known) = known {
         found.extend(fall_to_default(rules, known));
     }
     found
+}
+
+/// A service account has one annotation. Where rules name no namespace it is the same one for all of them.
+fn two_roles(rules: &Rules) -> Vec<Finding> {
+    let of_two = |account: &Account| account.roles.len() > 1;
+    let told = |account: Account| Finding {
+        severity: Severity::Error,
+        code: "two-roles",
+        rule: None,
+        what: format!(
+            "service account `{}` is to have {} roles: {} (rules {})",
+            account.name,
+            account.roles.len(),
+            account.roles.iter().cloned().collect::<Vec<_>>().join(", "),
+            account.rules.join(", ")
+        ),
+        remedy: "give each role a service account of its own".into(),
+    };
+    accounts(rules, "").into_iter().filter(of_two).map(told).collect()
 }
 
 fn of(severity: Severity, code: &'static str, rule: &Rule, what: String, remedy: &str) -> Finding {

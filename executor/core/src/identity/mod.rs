@@ -10,6 +10,7 @@ mod field;
 pub mod guard;
 pub mod irsa;
 pub mod lint;
+pub mod manifests;
 pub mod pattern;
 pub mod rules;
 mod selector;
@@ -26,9 +27,14 @@ pub use selector::{LabelSelector, Labels, SelectorError};
 /// Name of the scheduling gate that keeps a pod from starting until its admitted form was checked.
 pub const GATE: &str = "windlass.dev/identity";
 
+/// Label with the name of the rule that a pod's identity comes from, as a label value. No executor_config changes it.
+pub const LABEL_RULE: &str = "windlass.dev/identity-rule";
+
 /// What a rule gives. What it leaves open is the template's to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
+    /// The rule's name; None: there are no rules.
+    pub rule: Option<String>,
     /// `spec.serviceAccountName`.
     pub service_account: Option<String>,
     /// ARN of the IAM role that the pod must come to have (IRSA, or an EKS Pod Identity association).

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::error::RenderError;
-use super::labels::TaskLabels;
+use super::labels::{TaskLabels, safe_label_value};
 use super::merge::reconcile;
 use super::model::{Class, Object};
 use super::name::pod_name;
@@ -11,7 +11,7 @@ use super::neighbour::LABEL_EXECUTOR_DONE;
 use super::python::Py;
 use super::template::Template;
 use super::{ANNOTATION_OVERRIDE_NAME, ANNOTATION_QUEUED_AT, PodSettings};
-use crate::identity::{Identity, admitted, close_gate};
+use crate::identity::{Identity, LABEL_RULE, admitted, close_gate};
 use crate::ids::{Attempt, LaunchId, PodRef};
 use crate::pod_view::{LABEL_ATTEMPT, LABEL_INSTALLATION, LABEL_LAUNCH};
 use crate::task::{ExecutorConfig, TaskSpec};
@@ -186,6 +186,10 @@ fn sign(
     labels.insert(LABEL_LAUNCH.into(), launch.as_str().into());
     labels.insert(LABEL_ATTEMPT.into(), attempt.0.to_string().into());
     labels.insert(LABEL_INSTALLATION.into(), settings.installation.short().into());
+    match &identity.rule {
+        Some(rule) => drop(labels.insert(LABEL_RULE.into(), safe_label_value(rule).into())),
+        None => drop(labels.remove(LABEL_RULE)),
+    }
     if settings.hide_from_neighbours {
         labels.insert(LABEL_EXECUTOR_DONE.into(), "True".into());
     }

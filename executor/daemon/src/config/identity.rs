@@ -107,6 +107,7 @@ impl Reader<'_> {
             None => self.fault(at, "a rule has no `name`", "give it one: errors and `explain` use it"),
             Some(name) => rule.name = self.name(name, before)?,
         }
+        rule.gives.rule = Some(rule.name.clone());
         match table.get("match").map(|item| (item.span().start, item.get_ref())) {
             Some((_, DeValue::Table(conditions))) => rule.when = self.conditions(conditions),
             Some((at, _)) => self.fault(at, "`match` is no table", "write match = { dag = \"etl_*\" }"),
@@ -133,7 +134,8 @@ impl Reader<'_> {
 
     /// The inner None: it denies.
     fn otherwise(&mut self, table: &DeTable<'_>, at: usize) -> Option<Option<Rule>> {
-        let rule = Rule { name: DEFAULT.into(), ..self.body(table, at, &["deny"]) };
+        let mut rule = Rule { name: DEFAULT.into(), ..self.body(table, at, &["deny"]) };
+        rule.gives.rule = Some(DEFAULT.into());
         match table.get("deny").map(|item| (item.span().start, item.get_ref())) {
             None | Some((_, DeValue::Boolean(false))) => Some(Some(rule)),
             Some((_, DeValue::Boolean(true))) => {

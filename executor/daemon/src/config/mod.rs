@@ -36,7 +36,7 @@ use options::{OPTIONS, Stance};
 pub use own::DEFAULT_PATH;
 use secret::Secret;
 pub use setting::Kind;
-use settings::{Choice, MANUAL, Settings};
+use settings::{Choice, DatabaseAuth, MANUAL, Settings};
 use typed::Values;
 
 /// Where to look, from the command line.
@@ -273,6 +273,12 @@ impl Config {
 
     fn parse_connection(&self, url: &Secret, place: &str) -> Result<DatabaseConfig, Faults> {
         match DatabaseConfig::parse(url.expose()) {
+            Ok(config) if self.own.database.auth == DatabaseAuth::RdsIam && !config.is_encrypted() => {
+                let what = "has no encryption demanded, and database.auth = `rds-iam` sends a token";
+                let remedy =
+                    "add ?sslmode=verify-full&sslrootcert=FILE with AWS's certificate bundle for RDS";
+                Err(Faults(vec![Fault::new(place, what, remedy)]))
+            }
             Ok(config) => Ok(config.with_airflow_schema(self.airflow.schema.clone())),
             Err(error) => Err(Faults(vec![Fault::new(place, error.to_string(), error.hint())])),
         }

@@ -41,6 +41,16 @@ words! {
     }
 }
 
+words! {
+    /// How one logs in to the metadata database.
+    DatabaseAuth {
+        /// With the password of the connection string, or what libpq finds.
+        Password = "password",
+        /// With a token of RDS.
+        RdsIam = "rds-iam",
+    }
+}
+
 settings! {
     /// How pods are created.
     create: Create {
@@ -116,6 +126,13 @@ settings! {
         /// Connection string for `windlass migrate`: a direct one, as the owner of the schema, where Airflow's leads
         /// through PgBouncer or to a lesser role. Empty: Airflow's. May be a secret.
         migrate_url: Secret = Secret::default(),
+        /// password: as the connection string says. rds-iam: with a token of IAM database authentication in the place of
+        /// the password, made anew for later logins; the daemon's service account needs a role with `rds-db:connect`,
+        /// the database's user the role `rds_iam`, and the connection string `sslmode=verify-full` with `sslrootcert`
+        /// naming AWS's bundle for RDS.
+        auth: DatabaseAuth = DatabaseAuth::Password,
+        /// Region of an RDS database, for its tokens. Empty: `AWS_REGION`, else the one in the database's address.
+        region: String = String::new(),
         /// Whether to be woken by NOTIFY. It needs a connection that is not pooled per transaction; where it does not
         /// work the daemon notices and polls.
         listen: bool = true,

@@ -10,10 +10,12 @@ use windlass_core::doctor::{ClusterFacts, Code, Facts, Finding, confirmed, exami
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 
 use super::report::{CHECKS, Report};
+use crate::cli::Failure;
 use crate::config::Config;
 use crate::config::fault::{Fault, Faults};
 use crate::config::settings::MutationHook;
 use crate::hook::Hook;
+use crate::login;
 use crate::pods::{Renderer, imaginary};
 
 /// Between two looks: longer than what a leader needs for any one step.
@@ -116,10 +118,15 @@ fn of_bridge(error: &BridgeError) -> Finding {
 
 /// Some: it can be asked, perhaps with faults.
 async fn database(config: &Config, report: &mut Report) -> Option<Store> {
-    let connected = match config.database() {
+    let connected = match login::to_log_in(config).await {
         Ok(database) => Store::connect(database, config.store_settings()).await,
-        Err(Faults(faults)) => {
+        Err(Failure::Config(Faults(faults))) => {
             report.found("database", faults.iter().map(of_fault).collect(), "");
+            return None;
+        }
+        Err(failure) => {
+            let finding = Finding::new(Code::DatabaseFailed, "database", failure.report());
+            report.found("database", vec![finding], "");
             return None;
         }
     };

@@ -15,6 +15,7 @@ use windlass_core::ids::{LaunchId, TaskKey};
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
 use crate::hook::Unmade;
+use crate::login;
 use crate::pods::Renderer;
 
 /// For the dry run of a create.
@@ -102,7 +103,7 @@ fn pasted(text: &str) -> Option<TaskKey> {
 /// Tells the story.
 pub async fn explain(config: &Config, of: &Explain) -> Result<(), Failure> {
     let named = of.named()?;
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let key = match named {
         Named::Key(key) => key,
         Named::Launch(id) => {

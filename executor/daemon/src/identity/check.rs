@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use clap::Args;
-use scheduler_bridge::Store;
 use serde_json::{Value, json};
 use windlass_core::identity::lint::{Catalogue, Finding, KnownDag, Severity, lint};
 
 use super::no_rules;
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
+use crate::login;
 
 /// Compares the rules with each other and with the DAGs that the database knows. Rules that cannot be read at all are
 /// faults of the configuration: exit code 3.
@@ -45,7 +45,7 @@ pub async fn check(config: &Config, of: &Check) -> Result<(), Failure> {
 }
 
 async fn catalogue(config: &Config) -> Result<Catalogue, Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let dags = store.dags(None).await?;
     store.close().await;
     let known = |(dag_id, facts): (String, windlass_core::task::DagFacts)| KnownDag {

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use clap::{ArgGroup, Args};
-use scheduler_bridge::Store;
 use serde_json::{Value, json};
 use windlass_core::identity::rules::{Miss, Rule, folder_of};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
@@ -12,6 +11,7 @@ use windlass_core::task::{DagFacts, TaskSpec};
 use super::no_rules;
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
+use crate::login;
 use crate::pods::{Renderer, imaginary};
 use crate::render::NO_INSTALLATION;
 
@@ -92,7 +92,7 @@ pub async fn explain(config: &Config, of: &Explain) -> Result<(), Failure> {
 
 /// The newest task instance of each task.
 async fn from_database(config: &Config, of: &Explain) -> Result<(Vec<TaskSpec>, InstallationId), Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let dag = store.dags(Some(&of.dag_id)).await?;
     let specs = store.run_for_render(&of.dag_id, None).await?;
     let installation = store.installation().await?;

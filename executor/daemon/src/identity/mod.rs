@@ -3,12 +3,14 @@
 mod check;
 mod explain;
 mod groups;
+mod render;
 
 use clap::Subcommand;
 
 pub use check::{Check, check};
 pub use explain::{Explain, explain};
 pub use groups::{Groups, groups};
+pub use render::{Render, render};
 
 use crate::cli::Failure;
 use crate::config::Config;
@@ -22,6 +24,8 @@ pub enum Identity {
     Check(Check),
     /// Say which security groups EKS would give a pod, and by which policies
     Groups(Groups),
+    /// Print what the rules need: service accounts, SecurityGroupPolicies, RBAC, and the roles of AWS
+    Render(Render),
 }
 
 /// Does it.
@@ -30,6 +34,7 @@ pub async fn identity(config: &Config, of: &Identity) -> Result<(), Failure> {
         Identity::Explain(of) => explain(config, of).await,
         Identity::Check(of) => check(config, of).await,
         Identity::Groups(of) => groups(of),
+        Identity::Render(of) => render(config, of),
     }
 }
 

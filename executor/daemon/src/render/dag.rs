@@ -1,7 +1,6 @@
 //! `windlass render dag`: the pods of all task instances of one DAG run.
 
 use clap::Args;
-use scheduler_bridge::Store;
 use serde_json::Value;
 use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::task::TaskSpec;
@@ -10,6 +9,7 @@ use super::PodForm;
 use crate::cli::{Failure, print};
 use crate::config::Config;
 use crate::hook::Unmade;
+use crate::login;
 use crate::pods::Renderer;
 use crate::yaml;
 
@@ -37,7 +37,7 @@ pub struct RenderDag {
 
 /// Prints the pods in the order of the tasks' ids.
 pub async fn dag(config: &Config, of: &RenderDag) -> Result<(), Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let specs = store.run_for_render(&of.dag_id, of.run_id.as_deref()).await?;
     let installation = store.installation().await?;
     store.close().await;

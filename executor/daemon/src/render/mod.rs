@@ -8,7 +8,6 @@ pub use dag::{RenderDag, dag};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, ValueEnum};
-use scheduler_bridge::Store;
 use scheduler_bridge::airflow::executor_config;
 use serde_json::Value;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
@@ -21,6 +20,7 @@ use crate::cli::{Failure, print};
 use crate::config::Config;
 use crate::document;
 use crate::hook::Unmade;
+use crate::login;
 use crate::pods::{Renderer, imaginary};
 use crate::yaml;
 
@@ -145,7 +145,7 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
 }
 
 async fn from_database(config: &Config, of: &RenderPod) -> Result<(TaskSpec, InstallationId), Failure> {
-    let store = Store::connect(config.database()?, config.store_settings()).await?;
+    let store = login::open(config).await?;
     let TaskKey { dag_id, task_id, run_id, map_index } = of.key();
     let spec = store.task_for_render(&dag_id, &task_id, &run_id, map_index).await?;
     let installation = store.installation().await?;

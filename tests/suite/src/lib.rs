@@ -9,5 +9,5 @@ mod processes;
 pub mod setup;
 mod stack;
 
-pub use processes::{kill_container, processes_of};
+pub use processes::{helpers_of, kill_all, kill_container, processes_of};
 pub use stack::{Launch, NAMESPACE, Setup, Stack};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use windlass_lab::airflow::{Airflow, Options};
 use windlass_lab::binaries;
 use windlass_lab::control_plane::ControlPlane;
@@ -77,8 +78,8 @@ pub fn start_kubelet(plane: &ControlPlane, folder: &Folder, more: &[&str]) -> Re
     Supervised::spawn("kubelet", command, &folder.join("kubelet.log"))
 }
 
-/// The lab's template with the light worker in the place of `airflow`.
-pub fn write_light_template(airflow: &Airflow, folder: &Folder) -> Result<PathBuf> {
+/// The lab's template with the light worker in the place of `airflow`; `more` are variables of its own.
+pub fn write_light_template(airflow: &Airflow, folder: &Folder, more: &[(&str, &str)]) -> Result<PathBuf> {
     let programs = folder.join("bin");
     fs::create_dir_all(&programs)?;
     symlink(binaries::path("windlass-light-worker")?, programs.join("airflow"))?;
@@ -87,6 +88,7 @@ pub fn write_light_template(airflow: &Airflow, folder: &Folder) -> Result<PathBu
     for variable in env.iter_mut().filter(|variable| variable["name"] == "PATH") {
         variable["value"] = format!("{}:/usr/bin:/bin", programs.display()).into();
     }
+    env.extend(more.iter().map(|(name, value)| json!({ "name": name, "value": value })));
     template["spec"]["terminationGracePeriodSeconds"] = 10.into();
     let path = folder.join("template.yaml"); // JSON is YAML
     fs::write(&path, serde_json::to_vec_pretty(&template)?).context("write the pod template")?;

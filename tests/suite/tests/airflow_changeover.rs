@@ -64,7 +64,7 @@ impl Deployment {
         let mut airflow = Airflow::prepare(options).await?;
         daemon::migrate(airflow.env(), &postgres, &database)?;
         airflow.load_dags().await?;
-        let template = setup::write_light_template(&airflow, &folder)?;
+        let template = setup::write_light_template(&airflow, &folder, &[])?;
         let mut daemon_env = setup::daemon_env(airflow.env(), &account, NAMESPACE, &template, &folder);
         let url = postgres.url_as(daemon::NAME, &database);
         daemon_env.insert(CONNECTION.into(), url.replace("postgresql://", "postgresql+psycopg2://"));

@@ -200,8 +200,17 @@ impl Worker {
         connecting.await.context("the database does not answer")?.context("connect to the database")
     }
 
+    /// What a hook should have set (`SUITE_DEMANDS` names it) must be there.
+    fn look_for_hook() -> Result<()> {
+        match env::var("SUITE_DEMANDS") {
+            Ok(name) if env::var(&name).is_err() => bail!("pod_mutation_hook was not called: no {name}"),
+            _ => Ok(()),
+        }
+    }
+
     /// The job and the start rule; the body's line once the row says `running`. `None`: not to be run.
     async fn begin(&self) -> Result<Option<i32>> {
+        Self::look_for_hook()?;
         let Task { dag_id, task_id, run_id, map_index } = &self.task;
         let mut connection = self.connect().await?;
         let job: i32 =

@@ -240,6 +240,7 @@ impl Chaos {
                 block_in_place(|| on.airflow_parts[number].kill(down));
                 format!("kill -9 of scheduler-{number}, back in {down:?}")
             }
+            Fault::KillHelper => format!("kill -9 of {} helpers of pod_mutation_hook", on.kill_helpers()),
             Fault::RestartDatabase => {
                 block_in_place(|| on.postgres.crash());
                 self.hold(Holding::Database, down);

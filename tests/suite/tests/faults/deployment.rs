@@ -25,6 +25,7 @@ use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::Supervised;
 use windlass_lab::{binaries, plain_http, ports};
 use windlass_suite::setup::{self, CONNECTION};
+use windlass_suite::{helpers_of, kill_all};
 
 use crate::part::Part;
 use crate::proxy::Proxy;
@@ -105,7 +106,8 @@ impl Deployment {
         let kubeconfig = folder.join("kubeconfig");
         let ours = format!("https://127.0.0.1:{}", api_proxy.port());
         fs::write(&kubeconfig, fs::read_to_string(&account)?.replace(plane.url(), &ours))?;
-        let template = setup::write_light_template(&airflow, &folder)?;
+        let template = setup::write_light_template(&airflow, &folder, &[("SUITE_DEMANDS", "SUITE_HOOKED")])?;
+        give_hook(&mut airflow, &folder)?;
 
         let ports = [ports::free()?, ports::free()?];
         let mut env = setup::daemon_env(airflow.env(), &kubeconfig, NAMESPACE, &template, &folder);
@@ -167,6 +169,12 @@ impl Deployment {
     /// Whether this daemon says that it is ready.
     pub(crate) async fn is_ready(&self, number: usize) -> bool {
         plain_http::get(self.ports[number], "/readyz").await.is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// Returns how many there were.
+    pub(crate) fn kill_helpers(&self) -> usize {
+        let pids = [0, 1].map(|number| helpers_of(&wake_socket(&self.folder, number)));
+        kill_all(&pids.concat())
     }
 
     /// From now on containers that start have no room for their logs; or have it again.
@@ -244,6 +252,8 @@ fn daemons(env: &BTreeMap<String, String>, ports: [u16; 2], folder: &Folder) -> 
         let mut env = env.clone();
         env.insert("POD_UID".into(), holder_of(number));
         env.insert("WINDLASS__SERVER__LISTEN".into(), format!("127.0.0.1:{port}"));
+        env.insert("WINDLASS_WAKE_SOCKET".into(), wake_socket(folder, number));
+        env.insert("WINDLASS__POD__MUTATION_HOOK".into(), "helper".into());
         let name = format!("daemon-{number}");
         let log = folder.join(format!("{name}.log"));
         Part::new(name, program.clone(), "run", env, log)
@@ -252,13 +262,30 @@ fn daemons(env: &BTreeMap<String, String>, ports: [u16; 2], folder: &Folder) -> 
 }
 
 fn airflow_parts(airflow: &Airflow, folder: &Folder) -> Result<Vec<Part>> {
-    let one = |(name, argument): (&str, &'static str)| {
+    let one = |(number, (name, argument)): (usize, (&str, &'static str))| {
         let mut env = airflow.env().clone();
+        env.insert("WINDLASS_WAKE_SOCKET".into(), wake_socket(folder, number));
         env.insert("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT".into(), ports::free()?.to_string());
         let log = folder.join(format!("{name}.log"));
         Ok(Part::new(name.to_owned(), airflow.venv().program("airflow"), argument, env, log))
     };
     let parts =
         [("scheduler-0", "scheduler"), ("scheduler-1", "scheduler"), ("dag-processor", "dag-processor")];
-    parts.into_iter().map(one).collect()
+    parts.into_iter().enumerate().map(one).collect()
+}
+
+/// Every pod is shown to the hook of the suite's local settings, and the light worker runs in no other.
+fn give_hook(airflow: &mut Airflow, folder: &Folder) -> Result<()> {
+    for number in 0..3 {
+        fs::create_dir(folder.join(format!("shared-{number}")))?;
+    }
+    let python = airflow.env().get("PYTHONPATH").cloned().unwrap_or_default();
+    let settings = workspace().join("tests/suite/settings").display().to_string();
+    airflow.set_env("PYTHONPATH", &format!("{python}:{settings}"));
+    Ok(())
+}
+
+/// In a folder of its own, as the emptyDir that a scheduler's pod shares with its sidecar.
+fn wake_socket(folder: &Folder, number: usize) -> String {
+    folder.join(format!("shared-{number}")).join("wake.sock").display().to_string()
 }

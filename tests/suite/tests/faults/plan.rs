@@ -11,6 +11,8 @@ pub(crate) enum Fault {
     KillDaemon,
     /// SIGKILL to it and all it has started; it is started again.
     KillScheduler,
+    /// SIGKILL to the helpers of `pod_mutation_hook` beside both schedulers; the next pod brings a new one.
+    KillHelper,
     /// An immediate stop: every connection is cut; it is started again.
     RestartDatabase,
     /// SIGKILL to the pooler between daemons and database; it is started again.
@@ -72,6 +74,7 @@ impl Form {
             faults: vec![
                 (F::KillDaemon, 3),
                 (F::KillScheduler, 1),
+                (F::KillHelper, 2),
                 (F::RestartDatabase, 1),
                 (F::ApiOutage, 1),
                 (F::CutDatabase, 1),
@@ -105,6 +108,7 @@ impl Form {
             faults: vec![
                 (F::KillDaemon, 24),
                 (F::KillScheduler, 10),
+                (F::KillHelper, 10),
                 (F::RestartDatabase, 5),
                 (F::ApiOutage, 5),
                 (F::CutDatabase, 10),

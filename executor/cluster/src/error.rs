@@ -203,7 +203,7 @@ impl ClusterError {
     }
 
     /// HTTP status, where there was an answer.
-    pub(crate) fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<u16> {
         match self {
             Self::Answered { status, .. } => Some(*status),
             _ => None,

@@ -1,9 +1,9 @@
 //! A pod's JSON to a [`PodView`]: decodes the dozen fields that decide and skips the rest unallocated.
 
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use windlass_core::identity;
+use windlass_core::identity::{self, sgp};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
-use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
+use windlass_core::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 
 /// The container that runs the worker, as the Python executor names it.
 const BASE: &str = "base";
@@ -33,7 +33,9 @@ pub fn decode_pod(json: &[u8]) -> Result<PodView, NotOurs> {
 }
 
 /// Go writes an empty field as absent or as `null`, depending on its type and on the server's age.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -58,6 +60,18 @@ pub(crate) struct Meta {
     deletion_timestamp: Option<IgnoredAny>,
     #[serde(deserialize_with = "or_default")]
     labels: Labels,
+    #[serde(deserialize_with = "or_default")]
+    annotations: Annotations,
+}
+
+/// [`identity::admitted::ANNOTATION_GROUPS`] and [`identity::sgp::POD_ENI`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "windlass.dev/security-groups")]
+    groups: Option<IgnoredAny>,
+    #[serde(rename = "vpc.amazonaws.com/pod-eni")]
+    branch: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,6 +109,8 @@ struct Status {
     phase: String,
     reason: String,
     message: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
     #[serde(deserialize_with = "or_default")]
     conditions: Vec<Condition>,
     #[serde(deserialize_with = "or_default")]
@@ -193,6 +209,10 @@ impl LeanPod {
             unschedulable,
             disruption,
             gate: if gated { Gate::Closed } else { Gate::Open },
+            branch: match metadata.annotations.groups {
+                Some(_) => sgp::standing(metadata.annotations.branch.as_deref(), &status.pod_ip),
+                None => Branch::NotDemanded,
+            },
             status_reason: status.reason,
             status_message: status.message,
         }

@@ -12,7 +12,7 @@
 //! - **No secret in errors, logs or `Debug`.**
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
-//! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once), `neighbours` (those of a
+//! (calls on pods) -> `watch` (all pods, as events, and what else decides who they are) -> `list` (all pods, once), `neighbours` (those of a
 //! KubernetesExecutor) -> `preflight` (may we?). `page` is one
 //! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
 
@@ -41,3 +41,4 @@ pub use neighbours::NeighbourPod;
 pub use observe::{NoObserver, Observer, Verb};
 pub use preflight::{Finding, Level, blocked, told};
 pub use transport::Cluster;
+pub use watch::{AccountView, Changes, Told};

@@ -18,7 +18,7 @@ use crate::create::{CreateVerdict, classify_create, is_path_segment};
 use crate::error::ClusterError;
 use crate::lean::LeanPod;
 use crate::observe::Verb;
-use crate::page::{Page, Place};
+use crate::page::{PODS, Page, Place};
 use crate::transport::{Call, Cluster};
 
 /// Which pods.
@@ -151,7 +151,7 @@ impl Cluster {
         max: usize,
         listing: &mut Listing,
     ) -> Result<(), ClusterError> {
-        let place = Place::of(namespace);
+        let place = Place::of(PODS, namespace);
         if namespace.is_some_and(|name| !is_path_segment(name)) {
             return Err(ClusterError::Setting { what: place.name, why: "is no name of a namespace".into() });
         }
@@ -205,7 +205,7 @@ impl Cluster {
                 }
                 CreateAnswer::QuotaFull { message } => Trial::Quota(message),
                 CreateAnswer::NamespaceNotReady { message } => Trial::NotReady(message),
-                CreateAnswer::NotMade { why } => Trial::NotMade(why),
+                CreateAnswer::NotMade { why } | CreateAnswer::NotYet { why, .. } => Trial::NotMade(why),
                 CreateAnswer::Refused { message, .. } => Trial::Refused(message),
                 CreateAnswer::TooManyRequests { .. } => {
                     Trial::Unknown("the API server sheds load (429)".into())

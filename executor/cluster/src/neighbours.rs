@@ -12,7 +12,7 @@ use crate::config::Namespaces;
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
 use crate::observe::Verb;
-use crate::page::{Page, Place};
+use crate::page::{PODS, Page, Place};
 use crate::transport::{Call, Cluster};
 
 /// The SchedulerJob that looks after a pod (`KubernetesExecutor.adopt_launched_task`).
@@ -103,8 +103,9 @@ impl Cluster {
         namespaces: &Namespaces,
         max: usize,
     ) -> Result<Vec<NeighbourPod>, ClusterError> {
-        let selector =
-            format!("kubernetes_executor%3DTrue%2C!{LABEL_LAUNCH}%2C{LABEL_EXECUTOR_DONE}!%3DTrue");
+        let selector = format!(
+            "labelSelector=kubernetes_executor%3DTrue%2C!{LABEL_LAUNCH}%2C{LABEL_EXECUTOR_DONE}!%3DTrue"
+        );
         let places: Vec<Option<&str>> = match namespaces {
             Namespaces::All => vec![None],
             Namespaces::Only(names) => {
@@ -112,7 +113,7 @@ impl Cluster {
             }
         };
         let mut pods = Vec::new();
-        for place in places.into_iter().map(Place::of) {
+        for place in places.into_iter().map(|namespace| Place::of(PODS, namespace)) {
             let mut token: Option<String> = None;
             loop {
                 let answer = self.read_page(&place, &selector, token.as_deref()).await?;

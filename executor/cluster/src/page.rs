@@ -1,4 +1,4 @@
-//! Where pods are listed, and one page of such a list.
+//! Where objects are listed, and one page of such a list.
 
 use http::Method;
 use serde::Deserialize;
@@ -11,12 +11,24 @@ use crate::transport::{Answer, Call, Cluster};
 /// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
 const PAGE_MAX: usize = 256 << 20;
 
-/// One namespace, or all of them.
+/// A kind of object.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Resource {
+    /// Path of its group and version.
+    pub(crate) api: &'static str,
+    /// In paths and for people.
+    pub(crate) plural: &'static str,
+}
+
+pub(crate) const PODS: Resource = Resource { api: "/api/v1", plural: "pods" };
+
+/// Objects of one kind in one namespace, or in all of them.
 pub(crate) struct Place {
-    /// Of the collection of pods.
+    /// Of the collection.
     pub(crate) path: String,
     /// For messages: `namespace etl`, `all namespaces`.
     pub(crate) name: String,
+    plural: &'static str,
 }
 
 /// What decides of a page; the pods as they came.
@@ -37,16 +49,22 @@ struct PageMeta {
 
 impl Place {
     /// `None`: all namespaces.
-    pub(crate) fn of(namespace: Option<&str>) -> Self {
-        match namespace {
-            None => Self { path: "/api/v1/pods".into(), name: "all namespaces".into() },
-            Some(n) => Self { path: format!("/api/v1/namespaces/{n}/pods"), name: format!("namespace {n}") },
-        }
+    pub(crate) fn of(Resource { api, plural }: Resource, namespace: Option<&str>) -> Self {
+        let (path, name) = match namespace {
+            None => (format!("{api}/{plural}"), "all namespaces".into()),
+            Some(n) => (format!("{api}/namespaces/{n}/{plural}"), format!("namespace {n}")),
+        };
+        Self { path, name, plural }
     }
 
     /// What a list of it is called in errors.
     pub(crate) fn list_call(&self) -> String {
-        format!("list pods of {}", self.name)
+        format!("list {} of {}", self.plural, self.name)
+    }
+
+    /// What a watch of it is called in errors.
+    pub(crate) fn watch_call(&self) -> String {
+        format!("watch {} of {}", self.plural, self.name)
     }
 }
 
@@ -71,15 +89,15 @@ impl<'a> Page<'a> {
 }
 
 impl Cluster {
-    /// Reads the first page of a list, or the one of `token`. Without a resourceVersion: as new as etcd.
+    /// Reads the first page of a list, or the one of `token`. Without a resourceVersion: as new as etcd. `selector`: a
+    /// part of the query, `labelSelector=..`, or empty.
     pub(crate) async fn read_page(
         &self,
         place: &Place,
         selector: &str,
         token: Option<&str>,
     ) -> Result<Answer, ClusterError> {
-        let mut path =
-            format!("{}?labelSelector={selector}&limit={}", place.path, self.inner.config.page_size);
+        let mut path = format!("{}?limit={}&{selector}", place.path, self.inner.config.page_size);
         if let Some(token) = token {
             // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
             path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));

@@ -11,7 +11,7 @@ use crate::config::Namespaces;
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
 use crate::observe::Verb;
-use crate::page::Place;
+use crate::page::{PODS, Place};
 use crate::status::{ApiStatus, words};
 use crate::transport::{Call, Cluster};
 
@@ -221,7 +221,7 @@ impl Cluster {
     }
 
     async fn review(&self, namespace: Option<&str>, findings: &mut Vec<Finding>) {
-        let place = Place::of(namespace).name;
+        let place = Place::of(PODS, namespace).name;
         for (resource, subresource, verb) in USED {
             let what =
                 if subresource.is_empty() { resource.into() } else { format!("{resource}/{subresource}") };

@@ -1,6 +1,6 @@
 //! What the cluster is asked for, and what it answers. The Kubernetes client and the simulator both speak this.
 
-use crate::ids::PodUid;
+use crate::ids::{PodRef, PodUid};
 use crate::outcome::Reason;
 use crate::pod_view::PodView;
 
@@ -37,6 +37,14 @@ pub enum CreateAnswer {
     /// No pod could be made to be sent: what makes it is away, or a choice is missing. Nothing of it is the task's fault,
     /// and the whole namespace is held back.
     NotMade {
+        /// What is missing, and the remedy.
+        why: String,
+    },
+    /// Nothing was sent: what this pod needs of the cluster is not there (yet), or not as its rule demands it. Fails if
+    /// it stays so.
+    NotYet {
+        /// Code.
+        reason: Reason,
         /// What is missing, and the remedy.
         why: String,
     },
@@ -80,6 +88,19 @@ pub enum DeleteAnswer {
         /// For the log and `status`.
         error: String,
     },
+}
+
+/// What a controller says of a pod in an Event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNote {
+    /// Whose.
+    pub pod: PodRef,
+    /// Which of that name.
+    pub uid: PodUid,
+    /// `BranchAllocationFailed`, ...
+    pub reason: String,
+    /// The controller's words.
+    pub message: String,
 }
 
 /// One event of the pod watch.

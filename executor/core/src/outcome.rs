@@ -80,15 +80,17 @@ pub enum Reason {
     ExecutorConfigInvalid,
     /// The identity that the pod asks for is not allowed to this task.
     IdentityDenied,
-    /// Admission did not give the pod the role or the security groups that its rule demands.
+    /// The pod did not get the role or the security groups that its rule demands.
     IdentityMissing,
+    /// The pod got no branch network interface, which carries its security groups.
+    NoBranchInterface,
     /// Not a command that runs a task.
     Unsupported,
 }
 
 impl Reason {
     /// All of them, in the order of the reference page.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::TaskFailed,
         Self::WorkerExited,
         Self::WorkerDidNotStart,
@@ -112,6 +114,7 @@ impl Reason {
         Self::ExecutorConfigInvalid,
         Self::IdentityDenied,
         Self::IdentityMissing,
+        Self::NoBranchInterface,
         Self::Unsupported,
     ];
 
@@ -147,6 +150,7 @@ impl Reason {
             Self::ExecutorConfigInvalid => "ExecutorConfigInvalid",
             Self::IdentityDenied => "IdentityDenied",
             Self::IdentityMissing => "IdentityMissing",
+            Self::NoBranchInterface => "NoBranchInterface",
             Self::Unsupported => "Unsupported",
         }
     }
@@ -188,6 +192,9 @@ impl Reason {
             Self::IdentityDenied => "see the identity rules in windlass.toml",
             Self::IdentityMissing => {
                 "see that EKS's webhooks answer and that the service account has its role: `windlass doctor`"
+            }
+            Self::NoBranchInterface => {
+                "see the pod's events, the nodes' free branch interfaces and EC2's limits: `windlass doctor`"
             }
             Self::Unsupported => "run it with another executor",
         }

@@ -72,6 +72,23 @@ pub enum Gate {
     },
 }
 
+/// How a pod stands to the branch network interface that carries its security groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Branch {
+    /// No rule demands security groups of it.
+    #[default]
+    NotDemanded,
+    /// The VPC resource controller has not written its interface down yet: its containers cannot start.
+    Awaited,
+    /// It has one, and no other address.
+    Attached,
+    /// It has another address: it runs with the security groups of its node.
+    Bypassed {
+        /// For people.
+        why: String,
+    },
+}
+
 /// A pod of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodView {
@@ -106,4 +123,6 @@ pub struct PodView {
     pub disruption: Option<(String, String)>,
     /// See there.
     pub gate: Gate,
+    /// See there.
+    pub branch: Branch,
 }

@@ -1,5 +1,8 @@
 //! A task instance as Windlass needs it: what to run, and how its row stands.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::rules::Facts;
@@ -32,9 +35,31 @@ pub struct TaskSpec {
     /// Whether the rows of Airflow do not tell that command (a backfill's has options of its own): it is stored with the
     /// launch.
     pub command_is_own: bool,
+    /// Nodes whose branch network interfaces its pod competes for. Follows from the identity rules: whoever reads the
+    /// row leaves it empty.
+    pub branches: Option<BranchPool>,
     /// `task_instance.executor_config`, decoded; `pod_override` is a pod in API form (camelCase JSON).
     /// An error is a sentence for the DAG author: this task alone fails with it.
     pub executor_config: Result<ExecutorConfig, String>,
+}
+
+/// Nodes that a pod with security groups may get a branch network interface of, by the node selector that its rule
+/// gives: `key=value` pairs, sorted, with commas between them. Empty: any node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BranchPool(pub Arc<str>);
+
+impl BranchPool {
+    /// Of a node selector.
+    pub fn of(selector: &BTreeMap<String, String>) -> Self {
+        let pairs: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        Self(pairs.join(",").into())
+    }
+
+    /// Whether a node with these labels is one of its nodes. Neither keys nor values of labels hold `=` or `,`.
+    pub fn takes(&self, labels: &BTreeMap<String, String>) -> bool {
+        let mut pairs = self.0.split(',').filter_map(|pair| pair.split_once('='));
+        pairs.all(|(key, value)| labels.get(key).is_some_and(|label| label == value))
+    }
 }
 
 /// What is known of a task's DAG.

@@ -80,6 +80,7 @@ fn spec(case: &Value) -> TaskSpec {
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         command: serde_json::from_value(input["command"].clone()).unwrap(),
         executor_config: executor_config(&input["executor_config_stored_object"]),
     }

@@ -43,6 +43,8 @@ const CHOOSE: &str = "the scheduler has a pod_mutation_hook (airflow_local_setti
 pub enum Unmade {
     /// Not now; the remedy.
     NotNow(String),
+    /// Not as the cluster is now: the outcome of the launch, if it stays so.
+    NotYet(Reason, String),
     /// Not at all: the outcome of the launch.
     Never(Reason, String),
 }

@@ -2,7 +2,7 @@
 //! decides. Nothing is decided here.
 //!
 //! `cli` is where it begins; `config` what it is told; `run`, `start`, `login` and `driver` the daemon itself; `pods` makes
-//! pods from templates, with the users' `hook`; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
+//! pods from templates, with the users' `hook`, and compares them with what `surroundings` knows of the cluster; `health`, `metrics`, `logging` what it says of itself; `status`, `doctor`, `explain`, `show`,
 //! `render`, `cleanup`, `migrate`, `docs` the other commands.
 
 pub mod chain;
@@ -29,4 +29,5 @@ pub mod run;
 pub mod show;
 pub mod start;
 pub mod status;
+pub mod surroundings;
 pub mod yaml;

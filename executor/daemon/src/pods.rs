@@ -4,16 +4,17 @@ mod templates;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::Value;
 use windlass_core::identity::guard::{Measure, lost, sentence, violations};
 use windlass_core::identity::rules::{Rule, Rules};
-use windlass_core::identity::{Freedom, Freedoms, Identity};
+use windlass_core::identity::surroundings::Surroundings;
+use windlass_core::identity::{Freedom, Freedoms, Identity, NOBODY};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::outcome::Reason;
 use windlass_core::pod::{self, PodSettings, Template, worker_command};
-use windlass_core::task::{DagFacts, ExecutorConfig, TaskSpec};
+use windlass_core::task::{BranchPool, DagFacts, ExecutorConfig, TaskSpec};
 use windlass_core::time::UtcMicros;
 
 use crate::config::Config;
@@ -38,6 +39,8 @@ pub struct Renderer {
     /// What the configured template gives under a rule, by the rule's name: the same until the template changes.
     measures: Mutex<HashMap<String, Measured>>,
     hook: Hook,
+    /// What is known of the cluster; None: nobody looks at it.
+    surroundings: Option<Arc<RwLock<Surroundings>>>,
 }
 
 /// With the template that it was measured by.
@@ -59,6 +62,7 @@ pub fn imaginary(key: TaskKey) -> TaskSpec {
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         executor_config: Ok(ExecutorConfig::default()),
     }
 }
@@ -74,6 +78,12 @@ impl Renderer {
             );
         };
         Self::of(config, settings, Box::new(on_fault))
+    }
+
+    /// Pods are compared with what is known of the cluster before they are made.
+    #[must_use]
+    pub fn in_surroundings(self, surroundings: Arc<RwLock<Surroundings>>) -> Self {
+        Self { surroundings: Some(surroundings), ..self }
     }
 
     /// For a command that renders once: a template that cannot be used is the answer's to tell.
@@ -99,14 +109,18 @@ impl Renderer {
             rules: None,
             measures: Mutex::default(),
             hook: Hook::none(),
+            surroundings: None,
         }
     }
 
-    /// The namespace that the task's pod will be created in.
-    pub fn place(&self, spec: &TaskSpec) -> String {
+    /// The namespace that the task's pod will be created in, and the nodes whose branch interfaces it competes for.
+    pub fn place(&self, spec: &TaskSpec) -> (String, Option<BranchPool>) {
         let rule = self.rules.as_ref().and_then(|rules| rules.find(&spec.identity_facts()));
-        let none = Identity::default();
-        let identity = rule.map_or(&none, |rule| &rule.gives);
+        let identity = identity_of(rule);
+        (self.namespace(spec, identity), identity.branch_pool())
+    }
+
+    fn namespace(&self, spec: &TaskSpec, identity: &Identity) -> String {
         match &spec.executor_config {
             Ok(config) => pod::namespace_of(&self.settings, identity, config),
             // Its launch fails at rendering; until then it needs a place.
@@ -116,71 +130,29 @@ impl Renderer {
 
     /// The pod of one attempt, ready to be created.
     pub async fn make(&self, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> Result<Value, Unmade> {
-        let draft = self.draft(spec, launch, attempt)?;
-        self.guard(spec, &draft)?;
-        let pod = self.mutate(draft, spec, launch, attempt).await?;
-        self.check(spec, &pod)?;
+        let of = self.of_task(spec)?;
+        let draft = of.draft(launch, attempt)?;
+        of.guard(&draft)?;
+        let pod = of.mutate(draft, launch, attempt).await?;
+        of.check(&pod)?;
+        of.compare(&pod)?;
         Ok(pod)
     }
 
-    /// What `pod_mutation_hook` makes of a draft, where the task's scheduler has one.
-    pub async fn mutate(
-        &self,
-        draft: Value,
-        spec: &TaskSpec,
-        launch: &LaunchId,
-        attempt: Attempt,
-    ) -> Result<Value, Unmade> {
-        if !spec.has_pod_mutation_hook {
-            return Ok(draft);
-        }
-        let rule = self.rule(spec)?;
-        let measure = rule.map(|_| Measure::of(&draft));
-        let pod = self.hook.apply(draft).await?;
-        if let (Some(rule), Some(measure)) = (rule, measure) {
-            let free: Freedoms = rule.may_override.iter().copied().chain(FREE_TO_HOOK).collect();
-            judge(rule, "pod_mutation_hook", &measure, &pod, &free)?;
-        }
-        let none = Identity::default();
-        let identity = rule.map_or(&none, |rule| &rule.gives);
-        Ok(pod::sign_again(pod, &self.settings, identity, spec, launch, attempt).map_err(of_render)?)
-    }
-
-    /// The pod as template, identity, task and pod_override make it, also one that would not be created: see
-    /// [`Renderer::guard`] and [`Renderer::check`].
-    pub fn draft(&self, spec: &TaskSpec, launch: &LaunchId, attempt: Attempt) -> Result<Value, Denial> {
-        let none = Identity::default();
-        let identity = self.rule(spec)?.map_or(&none, |rule| &rule.gives);
-        let template = self.template_at(self.template_of(spec))?;
-        pod::render(&self.settings, &template, identity, spec, launch, attempt).map_err(of_render)
-    }
-
-    /// I7: what executor_config has made of the pod, and the task's rule does not allow. Without rules nothing is.
-    pub fn guard(&self, spec: &TaskSpec, draft: &Value) -> Result<(), Denial> {
-        let Some(rule) = self.rule(spec)? else { return Ok(()) };
-        let changes_nothing = |config: &ExecutorConfig| {
-            config.pod_override.is_none() && config.pod_template_file.as_deref().is_none_or(str::is_empty)
-        };
-        if spec.executor_config.as_ref().is_ok_and(changes_nothing) {
-            return Ok(());
-        }
-        judge(rule, "executor_config", &*self.measure(rule, spec)?, draft, &rule.may_override)
-    }
-
-    /// The rule that the task's identity comes from; None: there are no rules.
-    pub fn rule(&self, spec: &TaskSpec) -> Result<Option<&Rule>, Denial> {
-        let Some(rules) = &self.rules else { return Ok(None) };
-        match rules.find(&spec.identity_facts()) {
-            Some(rule) => Ok(Some(rule)),
-            None => {
+    /// Its rule is looked up once, for all that is made of it.
+    pub fn of_task<'a>(&'a self, spec: &'a TaskSpec) -> Result<OfTask<'a>, Denial> {
+        let rule = match &self.rules {
+            None => None,
+            Some(rules) => Some(rules.find(&spec.identity_facts()).ok_or_else(|| {
                 let what = format!(
                     "no identity rule matches this task, and [identity.default] denies the rest; `windlass identity \
                      explain {} {}` shows why",
                     spec.queueing.key.dag_id, spec.queueing.key.task_id
                 );
-                Err((Reason::IdentityDenied, what))
-            }
-        }
+                (Reason::IdentityDenied, what)
+            })?),
+        };
+        Ok(OfTask { renderer: self, spec, rule })
     }
 
     /// What a task of this rule has without executor_config.
@@ -198,22 +170,6 @@ impl Renderer {
         let measure = Arc::new(Measure::of(&pod.map_err(of_render)?));
         lock().insert(rule.name.clone(), (template, measure.clone()));
         Ok(measure)
-    }
-
-    /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.
-    pub fn check(&self, spec: &TaskSpec, pod: &Value) -> Result<(), Denial> {
-        let namespace = self.place(spec);
-        if !self.settings.watches(&namespace) {
-            let message = format!(
-                "pod_override asks for namespace `{namespace}`, which Windlass does not watch; set \
-                 [kubernetes_executor] multi_namespace_mode and add it to multi_namespace_mode_namespace_list"
-            );
-            return Err((Reason::ExecutorConfigInvalid, message));
-        }
-        pod::check(pod).map_err(|error| {
-            let (reason, message) = of_render(error);
-            (reason, message + &self.said_of_template(spec))
-        })
     }
 
     fn template_at(&self, path: Option<&Path>) -> Result<Arc<Template>, Denial> {
@@ -238,6 +194,88 @@ impl Renderer {
             None => String::new(),
         }
     }
+}
+
+/// One task's pod in the making.
+pub struct OfTask<'a> {
+    renderer: &'a Renderer,
+    spec: &'a TaskSpec,
+    /// That its identity comes from; None: there are no rules.
+    rule: Option<&'a Rule>,
+}
+
+impl OfTask<'_> {
+    fn identity(&self) -> &Identity {
+        identity_of(self.rule)
+    }
+
+    /// The pod as template, identity, task and pod_override make it, also one that would not be created: see
+    /// [`OfTask::guard`] and [`OfTask::check`].
+    pub fn draft(&self, launch: &LaunchId, attempt: Attempt) -> Result<Value, Denial> {
+        let Self { renderer, spec, .. } = self;
+        let template = renderer.template_at(renderer.template_of(spec))?;
+        pod::render(&renderer.settings, &template, self.identity(), spec, launch, attempt).map_err(of_render)
+    }
+
+    /// I7: what executor_config has made of the pod, and the task's rule does not allow. Without rules nothing is.
+    pub fn guard(&self, draft: &Value) -> Result<(), Denial> {
+        let Some(rule) = self.rule else { return Ok(()) };
+        let changes_nothing = |config: &ExecutorConfig| {
+            config.pod_override.is_none() && config.pod_template_file.as_deref().is_none_or(str::is_empty)
+        };
+        if self.spec.executor_config.as_ref().is_ok_and(changes_nothing) {
+            return Ok(());
+        }
+        let measure = self.renderer.measure(rule, self.spec)?;
+        judge(rule, "executor_config", &measure, draft, &rule.may_override)
+    }
+
+    /// What `pod_mutation_hook` makes of a draft, where the task's scheduler has one.
+    pub async fn mutate(&self, draft: Value, launch: &LaunchId, attempt: Attempt) -> Result<Value, Unmade> {
+        let Self { renderer, spec, rule } = self;
+        if !spec.has_pod_mutation_hook {
+            return Ok(draft);
+        }
+        let measure = rule.map(|_| Measure::of(&draft));
+        let pod = renderer.hook.apply(draft).await?;
+        if let (Some(rule), Some(measure)) = (rule, measure) {
+            let free: Freedoms = rule.may_override.iter().copied().chain(FREE_TO_HOOK).collect();
+            judge(rule, "pod_mutation_hook", &measure, &pod, &free)?;
+        }
+        let signed = pod::sign_again(pod, &renderer.settings, self.identity(), spec, launch, attempt);
+        Ok(signed.map_err(of_render)?)
+    }
+
+    /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.
+    pub fn check(&self, pod: &Value) -> Result<(), Denial> {
+        let Self { renderer, spec, .. } = self;
+        let namespace = renderer.namespace(spec, self.identity());
+        if !renderer.settings.watches(&namespace) {
+            let message = format!(
+                "pod_override asks for namespace `{namespace}`, which Windlass does not watch; set \
+                 [kubernetes_executor] multi_namespace_mode and add it to multi_namespace_mode_namespace_list"
+            );
+            return Err((Reason::ExecutorConfigInvalid, message));
+        }
+        pod::check(pod).map_err(|error| {
+            let (reason, message) = of_render(error);
+            (reason, message + &renderer.said_of_template(spec))
+        })
+    }
+
+    /// What the cluster would make of the pod, and its rule does not say.
+    pub fn compare(&self, pod: &Value) -> Result<(), Unmade> {
+        let Some(surroundings) = &self.renderer.surroundings else { return Ok(()) };
+        let known = surroundings.read().unwrap_or_else(PoisonError::into_inner);
+        known.check(self.identity(), pod).map_err(|misfit| match misfit.passes {
+            true => Unmade::NotYet(Reason::IdentityMissing, misfit.why),
+            false => Unmade::Never(Reason::IdentityDenied, misfit.why),
+        })
+    }
+}
+
+fn identity_of(rule: Option<&Rule>) -> &Identity {
+    rule.map_or(&NOBODY, |rule| &rule.gives)
 }
 
 fn judge(rule: &Rule, by: &str, measure: &Measure, pod: &Value, free: &Freedoms) -> Result<(), Denial> {
@@ -277,8 +315,9 @@ mod tests {
     fn image(renderer: &Renderer, config: ExecutorConfig) -> Result<String, (Reason, String)> {
         let spec = spec(config);
         let launch = LaunchId::of(&settings().installation, &spec.queueing);
-        let pod = renderer.draft(&spec, &launch, Attempt::FIRST)?;
-        renderer.check(&spec, &pod)?;
+        let of = renderer.of_task(&spec)?;
+        let pod = of.draft(&launch, Attempt::FIRST)?;
+        of.check(&pod)?;
         Ok(pod["spec"]["containers"][0]["image"].as_str().unwrap_or("-").to_owned())
     }
 

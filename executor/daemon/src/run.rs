@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use scheduler_bridge::Store;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use windlass_engine::Engine;
@@ -18,7 +19,8 @@ use crate::holder::Holder;
 use crate::login::Login;
 use crate::metrics::Metrics;
 use crate::pods::Renderer;
-use crate::start::{Ready, wait_for_all};
+use crate::start::{Ready, beating, wait_for_all};
+use crate::surroundings::Watcher;
 
 /// Connections that a call still holds are not waited for longer than this.
 const CLOSE: Duration = Duration::from_secs(2);
@@ -59,15 +61,22 @@ async fn work(
     }
     let ready = wait_for_all(&config, &login, &metrics, &health, &stop).await;
     let Some(Ready { store, cluster, installation }) = ready else { return Ok(()) };
-    let renderer =
-        Arc::new(Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone()));
+    let mut renderer = Renderer::new(config.pod_settings(installation.clone()), &config, metrics.clone());
+    let namespaces = config.kubernetes.namespaces.clone();
+    // Without a sender there is never any news.
+    let mut news = mpsc::channel(1).1;
+    let watcher = Watcher::start(&cluster, &namespaces, config.rules.as_deref(), metrics.clone());
+    if let Some((surroundings, of_cluster)) = beating(&health, watcher).await {
+        renderer = renderer.in_surroundings(surroundings);
+        news = of_cluster;
+    }
     let edges = Edges {
         store: store.clone(),
         cluster,
-        renderer,
+        renderer: Arc::new(renderer),
         installation,
         holder: holder.id().to_owned(),
-        namespaces: config.kubernetes.namespaces.clone(),
+        namespaces,
         logs: FailedLogs::new(config.own.launch.failed_log_lines),
         owners: Owners::default(),
         hides_pods: config.hides_from_neighbours(),
@@ -78,7 +87,7 @@ async fn work(
     let engine = Engine::new(config.engine_settings(), config.launch_policy());
     let wakes = wake_sources(&config, &store).await;
     tokio::select! {
-        () = Driver::new(engine, edges, health).run(wakes, stop) => {}
+        () = Driver::new(engine, edges, health).run(wakes, news, stop) => {}
         () = login.keep(&store) => {}
     }
     if tokio::time::timeout(CLOSE, store.close()).await.is_err() {

@@ -137,7 +137,7 @@ where
 }
 
 /// Calls have deadlines of their own: an attempt that makes many of them is slow, not dead.
-async fn beating<T>(health: &Health, work: impl Future<Output = T>) -> T {
+pub async fn beating<T>(health: &Health, work: impl Future<Output = T>) -> T {
     let mut work = std::pin::pin!(work);
     loop {
         health.beat(clock::now());

@@ -1,12 +1,14 @@
 //! The first half of a turn: an answer becomes facts.
 
+use std::sync::Arc;
+
 use windlass_core::cluster::{DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::launch::{Fact, Launch, Stage};
 use windlass_core::store::{
     Claim, ClaimAnswer, LaunchChange, LaunchRow, QueuedTask, SaveAnswer, StoredStage,
 };
-use windlass_core::task::TaskView;
+use windlass_core::task::{TaskSpec, TaskView};
 use windlass_core::time::Millis;
 
 use crate::command::{Answer, Ask, CommandId};
@@ -14,6 +16,21 @@ use crate::term::Change;
 use crate::{Delete, Engine, Open};
 
 impl Engine {
+    /// After a restart it shows only now which launches compete for branch interfaces: they wait for their turn among those.
+    fn spec_read(&mut self, launch: &LaunchId, spec: Option<Arc<TaskSpec>>, now: Millis) {
+        let unknown = self.reign.book.get(launch).is_some_and(|launch| launch.branches.is_none());
+        let pool = spec.as_ref().and_then(|spec| spec.branches.clone()).filter(|_| unknown);
+        let fact = match pool {
+            Some(pool) if !self.reign.book.branches().open(&pool, now) => Fact::TurnBack(pool),
+            Some(_) => {
+                self.reign.book.branches_mut().spend(now);
+                Fact::SpecRead(spec)
+            }
+            None => Fact::SpecRead(spec),
+        };
+        self.tell(launch, fact, now);
+    }
+
     pub(crate) fn answered(&mut self, id: CommandId, answer: Answer, now: Millis) {
         // A command of an earlier term is not open any more: its answer is stale, whatever it says. What it did is in
         // the database and in the cluster, where this term has read or will read it.
@@ -47,7 +64,7 @@ impl Engine {
                 Ok(specs) => {
                     self.reign.specs.done(id);
                     for (launch, spec) in specs {
-                        self.tell(&launch, Fact::SpecRead(spec), now);
+                        self.spec_read(&launch, spec, now);
                     }
                 }
                 Err(error) => {

@@ -5,22 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_core::ids::{LaunchId, TaskKey};
 use windlass_core::launch::{Launch, Policy, Stage};
+use windlass_core::task::BranchPool;
 use windlass_core::time::{Millis, UtcMicros};
 
+use crate::branches::Branches;
 use crate::pacing::Pacing;
 
 /// Highest priority weight first, then the longest queued.
 type Rank = (Reverse<i32>, UtcMicros, LaunchId);
 
-#[derive(Debug, Default)]
+/// Ready launches that wait for the same things: of one namespace, and for branch interfaces of the same nodes.
+type Lane = (String, Option<BranchPool>);
+
+#[derive(Debug)]
 pub(crate) struct Book {
     launches: BTreeMap<LaunchId, Launch>,
     /// Launches of one key in the order in which they were taken in (I11).
     keys: BTreeMap<TaskKey, Vec<LaunchId>>,
     timers: BTreeSet<(Millis, LaunchId)>,
     timer_of: BTreeMap<LaunchId, Millis>,
-    /// Ready launches by namespace: a held namespace is passed over as a whole (I8).
-    ready: BTreeMap<String, BTreeSet<Rank>>,
+    /// Ready launches by lane: one that is held is passed over as a whole (I8).
+    ready: BTreeMap<Lane, BTreeSet<Rank>>,
+    /// Which of them compete for branch interfaces.
+    branches: Branches,
     /// Launches that have their turn (a create, or the read before it, is under way).
     turns: BTreeSet<LaunchId>,
     /// Launches without a pod: those that have no turn, back off, are barred or held, and those being claimed.
@@ -30,6 +37,28 @@ pub(crate) struct Book {
 }
 
 impl Book {
+    pub(crate) fn new(branches: Branches) -> Self {
+        Self {
+            launches: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            branches,
+            turns: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            unstarted: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn branches(&self) -> &Branches {
+        &self.branches
+    }
+
+    pub(crate) fn branches_mut(&mut self) -> &mut Branches {
+        &mut self.branches
+    }
+
     pub(crate) fn get(&self, id: &LaunchId) -> Option<&Launch> {
         self.launches.get(id)
     }
@@ -58,10 +87,23 @@ impl Book {
         self.ready.values().map(BTreeSet::len).sum()
     }
 
-    /// Ready launches whose namespace is not held: what could go now, but for the window.
+    /// Ready launches that nothing holds: what could go now, but for the window.
     pub(crate) fn ready_to_go(&self, pacing: &Pacing, now: Millis) -> usize {
-        let open = self.ready.iter().filter(|(namespace, _)| !pacing.held(namespace, now));
-        open.map(|(_, ranks)| ranks.len()).sum()
+        let open = self.ready.iter().filter(|((namespace, _), _)| !pacing.held(namespace, now));
+        let could_go = |((_, pool), ranks): (&Lane, &BTreeSet<Rank>)| {
+            let room = pool.as_ref().map_or(usize::MAX, |pool| self.branches.room(pool, now));
+            ranks.len().min(room)
+        };
+        open.map(could_go).sum()
+    }
+
+    /// Ready launches whose pods wait until others have got their branch interfaces.
+    pub(crate) fn held_for_branches(&self, now: Millis) -> usize {
+        let of_pool = |((_, pool), ranks): (&Lane, &BTreeSet<Rank>)| {
+            let room = self.branches.room(pool.as_ref()?, now);
+            Some(ranks.len().saturating_sub(room))
+        };
+        self.ready.iter().filter_map(of_pool).sum()
     }
 
     /// All that wait for their pod, whatever for.
@@ -103,7 +145,8 @@ impl Book {
     fn file_one(&mut self, id: &LaunchId, now: Millis, policy: &Policy) {
         let Some(launch) = self.launches.get(id) else { return };
         let rank = rank(launch);
-        let namespace = launch.pod.namespace.clone();
+        let lane = lane(launch);
+        self.branches.file(launch, now);
         let turn = matches!(launch.stage, Stage::Checking { .. } | Stage::Creating { .. });
         let unstarted = match &launch.stage {
             Stage::Ready { .. } => true,
@@ -122,11 +165,11 @@ impl Book {
         set(&mut self.turns, id, turn);
         set(&mut self.unstarted, id, unstarted);
         if ready {
-            self.ready.entry(namespace).or_default().insert(rank);
-        } else if let Some(ranks) = self.ready.get_mut(&namespace) {
+            self.ready.entry(lane).or_default().insert(rank);
+        } else if let Some(ranks) = self.ready.get_mut(&lane) {
             ranks.remove(&rank);
             if ranks.is_empty() {
-                self.ready.remove(&namespace);
+                self.ready.remove(&lane);
             }
         }
         self.set_timer(id, timer);
@@ -157,10 +200,11 @@ impl Book {
     }
 
     fn drop_launch(&mut self, id: &LaunchId, key: &TaskKey) {
-        if let Some(launch) = self.launches.remove(id)
-            && let Some(ranks) = self.ready.get_mut(&launch.pod.namespace)
-        {
-            ranks.remove(&rank(&launch));
+        if let Some(launch) = self.launches.remove(id) {
+            self.branches.drop_launch(&launch);
+            if let Some(ranks) = self.ready.get_mut(&lane(&launch)) {
+                ranks.remove(&rank(&launch));
+            }
         }
         if let Some(of_key) = self.keys.get_mut(key) {
             of_key.retain(|other| other != id);
@@ -182,9 +226,11 @@ impl Book {
         }
     }
 
-    /// The next launch to create: the highest rank among the namespaces that are not held.
+    /// The next launch to create: the highest rank among those that nothing holds.
     pub(crate) fn next_ready(&self, pacing: &Pacing, now: Millis) -> Option<LaunchId> {
-        let open = self.ready.iter().filter(|(namespace, _)| !pacing.held(namespace, now));
+        let free = |pool: &Option<BranchPool>| pool.as_ref().is_none_or(|pool| self.branches.open(pool, now));
+        let held = |(namespace, pool): &Lane| pacing.held(namespace, now) || !free(pool);
+        let open = self.ready.iter().filter(|(lane, _)| !held(lane));
         open.filter_map(|(_, ranks)| ranks.first()).min().map(|(_, _, id)| id.clone())
     }
 
@@ -201,6 +247,10 @@ impl Book {
     pub(crate) fn next_timer(&self) -> Option<Millis> {
         self.timers.first().map(|(at, _)| *at)
     }
+}
+
+fn lane(launch: &Launch) -> Lane {
+    (launch.pod.namespace.clone(), launch.branches.clone())
 }
 
 fn rank(launch: &Launch) -> Rank {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodEvent};
+use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodEvent, PodNote};
 use windlass_core::ids::{Attempt, Epoch, LaunchId, PodRef, PodUid, Queueing};
 use windlass_core::store::{
     Claim, ClaimAnswer, IntakePass, LaunchRow, LaunchUpdate, QueuedTask, SaveAnswer, TermAnswer,
 };
 use windlass_core::task::{TaskSpec, TaskView};
 use windlass_core::time::Millis;
+
+use crate::branches::Capacity;
 
 /// Names one command, so that its answer is told from a late one to an earlier term's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,6 +181,10 @@ pub enum Input {
     },
     /// The watch has news.
     Pod(PodEvent),
+    /// A controller warns of a pod, which may be anybody's.
+    Noted(PodNote),
+    /// The nodes have so many branch network interfaces.
+    Branches(Capacity),
 }
 
 /// What to run, by launch; None where the row is not this queueing in `queued` any more.

@@ -43,6 +43,7 @@ impl Engine {
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
             | CreateAnswer::NotMade { .. }
+            | CreateAnswer::NotYet { .. }
             | CreateAnswer::TooManyRequests { .. }
             | CreateAnswer::Refused { .. }
             | CreateAnswer::Unknown { .. } => None,
@@ -69,6 +70,7 @@ impl Engine {
             CreateAnswer::QuotaFull { message } => self.counters.note_error("quota", message),
             CreateAnswer::NamespaceNotReady { message } => self.counters.note_error("namespace", message),
             CreateAnswer::NotMade { why } => self.counters.note_error("hook", why),
+            CreateAnswer::NotYet { why, .. } => self.counters.note_error("identity", why),
             CreateAnswer::NameTaken { why } => self.counters.note_error("kubernetes", why),
             CreateAnswer::Refused { message, .. } => self.counters.note_error("pod", message),
         }

@@ -4,11 +4,12 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `creates` what became of one, `landing` what may still be on its way, `recovery` what a database has lost,
+//! once, `branches` how many that need a network interface of their own, `creates` what became of one, `landing` what may still be on its way, `recovery` what a database has lost,
 //! `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;
+mod branches;
 mod command;
 mod creates;
 mod intake;
@@ -26,6 +27,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+pub use branches::Capacity;
 pub use command::{Answer, Ask, Command, CommandId, Input, Specs};
 pub use report::{Counters, Report, Size};
 pub use settings::Settings;
@@ -38,6 +40,7 @@ use windlass_core::task::TaskSpec;
 use windlass_core::time::Millis;
 
 use crate::book::Book;
+use crate::branches::Branches;
 use crate::intake::Intake;
 use crate::landing::Landing;
 use crate::outbox::Batch;
@@ -53,6 +56,8 @@ pub struct Engine {
     term: Term,
     /// Everything that lives and dies with one term.
     reign: Reign,
+    /// Branch interfaces of the nodes, as last told. Outlives terms.
+    capacity: Arc<Capacity>,
     stopping: Option<Millis>,
     exited: bool,
     next_id: u64,
@@ -133,10 +138,10 @@ enum Open {
 }
 
 impl Reign {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, capacity: Arc<Capacity>) -> Self {
         Self {
             loaded: false,
-            book: Book::default(),
+            book: Book::new(Branches::new(settings, capacity)),
             intake: Intake::default(),
             landing: Landing::default(),
             recovery: None,
@@ -170,12 +175,14 @@ impl Reign {
 impl Engine {
     /// A standby with nothing to do.
     pub fn new(settings: Settings, policy: Policy) -> Self {
-        let reign = Reign::new(&settings);
+        let capacity = Arc::default();
+        let reign = Reign::new(&settings, Arc::clone(&capacity));
         Self {
             settings,
             policy,
             term: Term::new(),
             reign,
+            capacity,
             stopping: None,
             exited: false,
             next_id: 0,
@@ -197,6 +204,16 @@ impl Engine {
                 self.stopping.get_or_insert(now);
             }
             Input::Answer { id, answer } => self.answered(id, answer, now),
+            Input::Branches(capacity) => {
+                self.capacity = Arc::new(capacity);
+                self.reign.book.branches_mut().told(self.capacity.clone());
+            }
+            Input::Noted(note) => {
+                let of_pod = self.reign.book.iter().find(|launch| launch.uid() == Some(&note.uid));
+                if let Some(id) = of_pod.map(|launch| launch.id.clone()) {
+                    self.tell(&id, Fact::PodNoted(note), now);
+                }
+            }
             Input::Pod(event) if self.reign.loaded => self.pod_event(event, now),
             Input::Pod(_) => {}
         }
@@ -325,7 +342,7 @@ impl Engine {
 
     fn end_reign(&mut self) {
         let watched = self.reign.loaded;
-        self.reign = Reign::new(&self.settings);
+        self.reign = Reign::new(&self.settings, self.capacity.clone());
         if watched {
             self.command(Ask::Watch(false), Open::Other);
         }

@@ -33,7 +33,7 @@ pub struct Counters {
     pub recovered: u64,
     /// Terms gained.
     pub terms: u64,
-    /// Errors by source: `database`, `kubernetes`, `quota`, `namespace`, `pod`, `intake`, `watch`, `recovery`.
+    /// Errors by source: `database`, `kubernetes`, `quota`, `namespace`, `pod`, `identity`, `intake`, `watch`, `recovery`.
     pub errors: BTreeMap<&'static str, u64>,
     /// The last error of each source.
     pub last_errors: BTreeMap<&'static str, String>,
@@ -80,6 +80,10 @@ pub struct Report {
     pub window: u32,
     /// Namespaces held for quota, or because they are not ready.
     pub held_namespaces: Vec<String>,
+    /// Pods that wait for a branch network interface.
+    pub branches_waiting: u64,
+    /// Launches whose pods are not made yet because of those.
+    pub held_for_branches: u64,
     /// Waiting in the outbox, by kind.
     pub outbox: BTreeMap<&'static str, u64>,
     /// Since the process started.
@@ -111,6 +115,8 @@ impl Engine {
             creates_in_flight: reign.book.turns() as u64,
             window: reign.pacing.window(),
             held_namespaces: reign.pacing.held_namespaces(now),
+            branches_waiting: reign.book.branches().waiting() as u64,
+            held_for_branches: reign.book.held_for_branches(now) as u64,
             outbox,
             counters: self.counters.clone(),
         }

@@ -191,6 +191,9 @@ impl Engine {
             && self.term.covers(now, self.policy.create_ms)
         {
             let Some(id) = self.reign.book.next_ready(&self.reign.pacing, now) else { break };
+            if self.reign.book.get(&id).is_some_and(|launch| launch.branches.is_some()) {
+                self.reign.book.branches_mut().spend(now);
+            }
             self.tell(&id, Fact::Turn, now);
         }
         if self.reign.specs.len() > 0 {
@@ -228,6 +231,7 @@ impl Engine {
                     Some(reign.next_follow),
                     reign.claims.wake_at(give_up),
                     reign.pacing.next_end(now),
+                    reign.book.branches().next_end(now),
                 ]);
                 if self.room(now) > 0 {
                     at.push(Some(reign.intake.wake_at(&self.settings)));

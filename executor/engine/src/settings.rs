@@ -31,6 +31,14 @@ pub struct Settings {
     pub deletes_max: u32,
     /// GETs in flight at most.
     pub gets_max: u32,
+    /// Pods that may wait for a branch network interface at once, of one pool of nodes.
+    pub branch_waiting_max: u32,
+    /// So many may wait whatever the nodes have: a cluster autoscaler adds nodes for what it sees waiting.
+    pub branch_waiting_min: u32,
+    /// Pods that need one are created so fast in the long run.
+    pub branch_creates_per_second: u32,
+    /// The interface of a pod that ended is free again after so long.
+    pub branch_cooling_ms: u64,
     /// A namespace whose quota is full, or that is not ready, is left alone for so long.
     pub namespace_hold_ms: u64,
     /// A namespace that is not ready (deleted, not there, without our Role) is waited for so long; then its tasks fail.
@@ -69,6 +77,12 @@ impl Default for Settings {
             creates_max: 32,
             deletes_max: 16,
             gets_max: 8,
+            // The controller works at 30 at once, and EC2 takes some seconds for each.
+            branch_waiting_max: 50,
+            branch_waiting_min: 10,
+            branch_creates_per_second: 5,
+            // Its cool down (60 s) and one pass of the controller's delete queue (30 s).
+            branch_cooling_ms: 90_000,
             namespace_hold_ms: 2_000,
             namespace_ready_ms: 30_000,
             save_gap_ms: 50,

@@ -29,6 +29,7 @@ HINTS = {
     "ExecutorConfigInvalid": "set executor_config to {'pod_override': k8s.V1Pod(...)}",
     "IdentityDenied": "see the identity rules in windlass.toml",
     "IdentityMissing": "see that EKS's webhooks answer and that the service account has its role: `windlass doctor`",
+    "NoBranchInterface": "see the pod's events, the nodes' free branch interfaces and EC2's limits: `windlass doctor`",
     "Unsupported": "run it with another executor",
 }
 

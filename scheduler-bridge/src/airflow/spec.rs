@@ -164,6 +164,7 @@ impl Store {
             operator: row.try_get("operator")?,
             dag: dag_facts(row, fileloc.as_deref(), dags_folder)?,
             command_is_own: own.is_some(),
+            branches: None,
             command: own.unwrap_or(told),
             // One task's bad pickle is that task's failure, not the batch's (I8).
             executor_config: executor_config::decode(pickled.as_deref()).map_err(|error| error.to_string()),

@@ -70,6 +70,7 @@ async fn the_full_pass_finds_what_is_queued_and_ours(lab: Lab) -> anyhow::Result
             operator: "BashOperator".into(),
             dag: dag_facts(),
             command_is_own: false,
+            branches: None,
             command: [
                 "airflow",
                 "tasks",

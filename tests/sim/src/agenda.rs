@@ -94,6 +94,7 @@ pub(crate) enum Event {
     ListAgain { daemon: usize, generation: u32 },
     // Nodes and what runs on them, by number of the pod.
     Bind(usize),
+    BranchIsThere(usize),
     StartContainer(usize),
     WorkerLooks(usize),
     BodyEnds(usize),

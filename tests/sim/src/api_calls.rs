@@ -2,7 +2,7 @@
 
 use windlass_core::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use windlass_core::outcome::Reason;
-use windlass_core::pod_view::Gate;
+use windlass_core::pod_view::{Branch, Gate};
 use windlass_engine::{Answer, Ask};
 
 use crate::agenda::{CreateCall, DeleteCall, Event, GateCall, GetCall, Sender};
@@ -127,6 +127,10 @@ impl World {
         if self.cluster.unready.get(&call.pod.namespace).is_some_and(|until| *until > self.now) {
             return Some(CreateAnswer::NamespaceNotReady { message: "it is being terminated".into() });
         }
+        if self.rng.chance(self.faults.groups_missing) && self.db.tasks[call.task].demand == Demand::Groups {
+            let why = "no SecurityGroupPolicy matches it".into();
+            return Some(CreateAnswer::NotYet { reason: Reason::IdentityMissing, why });
+        }
         if self.db.tasks[call.task].bad_pod {
             return Some(CreateAnswer::Refused { reason: Reason::PodRejected, message: "422".into() });
         }
@@ -137,7 +141,9 @@ impl World {
             return Some(CreateAnswer::QuotaFull { message: "exceeded quota".into() });
         }
         let behind = self.admit(call.task);
-        let number = self.cluster.insert(call, behind);
+        let groups = self.db.tasks[call.task].demand == Demand::Groups;
+        let branch = if groups { Branch::Awaited } else { Branch::NotDemanded };
+        let number = self.cluster.insert(call, behind, branch);
         let waited = self.now - call.began;
         self.say(Some(call.task), || format!("pod {number} {} exists ({waited} ms on its way)", call.pod));
         self.waited_for_pod(call.task);
@@ -156,8 +162,10 @@ impl World {
         match self.db.tasks[task].demand {
             Demand::Nothing => Gate::Open,
             Demand::OtherRole => unfit("it has another role", false),
-            Demand::Role if self.rng.chance(self.faults.webhook_silent) => unfit("it has no role", true),
-            Demand::Role => Gate::Fit,
+            Demand::Role | Demand::Groups if self.rng.chance(self.faults.webhook_silent) => {
+                unfit("the webhook was silent", true)
+            }
+            Demand::Role | Demand::Groups => Gate::Fit,
         }
     }
 

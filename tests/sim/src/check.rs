@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use windlass_core::ids::{Attempt, LaunchId, Queueing};
-use windlass_core::pod_view::Gate;
+use windlass_core::pod_view::{Branch, Gate};
 use windlass_core::store::StoredStage;
 use windlass_core::task::TaskState;
 use windlass_core::time::UtcMicros;
@@ -131,13 +131,16 @@ impl Checkers {
             matches!(stored.row.stage, StoredStage::Settled | StoredStage::Closed)
                 || stored.row.attempt > pod.view.attempt
         });
-        if !over && !self.lost.contains(&pod.view.launch) {
+        // Nothing is lost with one that has not begun; and one with another identity is not let run (I7).
+        let bypassed = matches!(pod.view.branch, Branch::Bypassed { .. });
+        let doomed = bypassed || (pod.view.branch == Branch::Awaited && pod.process == Process::None);
+        if !over && !doomed && !self.lost.contains(&pod.view.launch) {
             let what = format!("pod {number} is deleted before its outcome is committed");
             self.broke(at, "I3", Some(pod.task), what);
         }
         // While its node is cut off, nobody could know.
         let works = matches!(pod.process, Process::Body | Process::Finishing) && pod.body_of.is_some();
-        if reachable && works {
+        if reachable && works && !bypassed {
             let what = format!("pod {number} is deleted while it runs the task or sees to its logs");
             self.broke(at, "I11", Some(pod.task), what);
         }

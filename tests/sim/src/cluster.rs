@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use windlass_core::cluster::{DeleteAnswer, GetAnswer};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
-use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
+use windlass_core::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 use windlass_core::time::UtcMicros;
 
 use crate::agenda::{CreateCall, DeleteCall};
@@ -120,7 +120,7 @@ impl Cluster {
     }
 
     /// `behind`: what a look at the whole pod shows of its gate.
-    pub(crate) fn insert(&mut self, call: &CreateCall, behind: Gate) -> usize {
+    pub(crate) fn insert(&mut self, call: &CreateCall, behind: Gate, branch: Branch) -> usize {
         let number = self.pods.len();
         let view = PodView {
             pod: call.pod.clone(),
@@ -138,6 +138,7 @@ impl Cluster {
             unschedulable: None,
             disruption: None,
             gate: if behind == Gate::Open { Gate::Open } else { Gate::Closed },
+            branch,
         };
         self.pods.push(Pod {
             task: call.task,

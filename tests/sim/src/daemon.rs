@@ -1,7 +1,8 @@
 //! The driver of one simulated daemon: the production engine, a clock of its own, and commands that take their time.
 
+use windlass_core::task::BranchPool;
 use windlass_core::time::Millis;
-use windlass_engine::{Answer, Ask, Command, Engine, Input};
+use windlass_engine::{Answer, Ask, Capacity, Command, Engine, Input};
 
 use crate::agenda::{Event, Sender};
 use crate::clock::Clock;
@@ -74,6 +75,11 @@ impl World {
         daemon.wake_at = u64::MAX;
         self.say(None, || format!("daemon {no} starts"));
         self.feed(no, Input::Tick);
+        // Sometimes nodes cannot be seen.
+        if self.rng.below(2) == 0 {
+            let interfaces = u32::try_from(self.rng.between(1, 6)).unwrap_or(1);
+            self.feed(no, Input::Branches(Capacity::from([(BranchPool::default(), interfaces)])));
+        }
     }
 
     /// The process is gone. What it sent is on its way.
@@ -225,5 +231,7 @@ fn words_of(input: &Input) -> String {
         Input::Stop => "stop".into(),
         Input::Answer { id, answer } => format!("answer {} {answer:?}", id.0),
         Input::Pod(event) => format!("pod {event:?}"),
+        Input::Noted(note) => format!("noted {note:?}"),
+        Input::Branches(capacity) => format!("branches {capacity:?}"),
     }
 }

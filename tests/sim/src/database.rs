@@ -10,7 +10,7 @@ use windlass_core::store::{
     Claim, ClaimAnswer, IntakePass, LaunchChange, LaunchRow, LaunchUpdate, QueuedTask, StoredStage,
     TermAnswer,
 };
-use windlass_core::task::{DagFacts, ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
+use windlass_core::task::{BranchPool, DagFacts, ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
 use windlass_core::time::UtcMicros;
 
 /// Two heartbeats of a LocalTaskJob in milliseconds (`[scheduler] job_heartbeat_sec`, 5 s by default).
@@ -62,6 +62,8 @@ pub(crate) enum Demand {
     Role,
     /// A role that its service account never gives it.
     OtherRole,
+    /// Security groups: a branch network interface of its node.
+    Groups,
 }
 
 /// The LocalTaskJob that the row names.
@@ -147,6 +149,7 @@ impl Task {
             operator: String::new(),
             dag: DagFacts::default(),
             command_is_own: false,
+            branches: (self.demand == Demand::Groups).then(BranchPool::default),
             command: Vec::new(),
             executor_config: Ok(ExecutorConfig::default()),
         }))

@@ -68,6 +68,12 @@ faults! {
     namespace_unready: 40,
     /// The webhook that gives a pod its role is silent (per pod whose rule demands one).
     webhook_silent: 250,
+    /// No SecurityGroupPolicy gives a pod its groups yet (per create whose rule demands some).
+    groups_missing: 250,
+    /// The controller drops the job that makes a pod's branch network interface (per pod that needs one).
+    branch_dropped: 300,
+    /// A pod runs without its branch network interface (per pod that needs one).
+    branch_bypassed: 150,
     /// What makes pods (the helper of `pod_mutation_hook`) is away for a while (per mischief turn).
     hook_away: 40,
     /// An answer reaches the engine a second time.

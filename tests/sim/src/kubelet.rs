@@ -1,6 +1,6 @@
 //! What happens to pods outside of Windlass: binding, starting, ending, eviction, lost and cut nodes.
 
-use windlass_core::pod_view::{Gate, PodPhase};
+use windlass_core::pod_view::{Branch, Gate, PodPhase};
 
 use crate::agenda::Event;
 use crate::cluster::Process;
@@ -34,8 +34,35 @@ impl World {
         }
         pod.node = Some(node);
         pod.view.bound = true;
+        let needs_branch = pod.view.branch == Branch::Awaited;
         self.cluster.changed(number);
         self.pod_changed();
+        if needs_branch {
+            if !self.rng.chance(self.faults.branch_dropped) {
+                let wait = self.rng.delay(10, 2_000, 8_000);
+                self.put_in(wait, Event::BranchIsThere(number));
+            }
+            return;
+        }
+        self.container_will_start(number);
+    }
+
+    /// The VPC resource controller writes it down.
+    pub(crate) fn branch_is_there(&mut self, number: usize) {
+        if self.cluster.away_until > self.now {
+            let wait = self.rng.between(100, 2_000);
+            return self.put_in(wait, Event::BranchIsThere(number));
+        }
+        if self.cluster.pods[number].gone {
+            return;
+        }
+        self.cluster.pods[number].view.branch = Branch::Attached;
+        self.cluster.changed(number);
+        self.pod_changed();
+        self.container_will_start(number);
+    }
+
+    fn container_will_start(&mut self, number: usize) {
         let late = self.rng.chance(self.faults.late_start);
         let wait = if late { self.rng.between(500, 70_000) } else { self.rng.delay(10, 600, 4_000) };
         self.put_in(wait, Event::StartContainer(number));
@@ -46,13 +73,24 @@ impl World {
         let pod = &self.cluster.pods[number];
         let dead = pod.node.is_none_or(|node| self.cluster.nodes[node].dead);
         let told = pod.view.deleting && skips;
-        if pod.gone || dead || told || pod.process != Process::None || pod.view.phase == PodPhase::Failed {
+        let without_network = pod.view.branch == Branch::Awaited;
+        if pod.gone
+            || dead
+            || told
+            || without_network
+            || pod.process != Process::None
+            || pod.view.phase == PodPhase::Failed
+        {
             return;
         }
         if pod.image_trouble {
             self.tell_status(number);
             let wait = self.rng.delay(300, 3_000, 30_000);
             return self.put_in(wait, Event::ImageArrives(number));
+        }
+        if pod.view.branch == Branch::Attached && self.rng.chance(self.faults.branch_bypassed) {
+            let why = "it has another address".into();
+            self.cluster.pods[number].view.branch = Branch::Bypassed { why };
         }
         self.cluster.pods[number].process = Process::Starting;
         let task = self.cluster.pods[number].task;

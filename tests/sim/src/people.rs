@@ -35,6 +35,7 @@ impl Version {
             backoff_ms: rng.between(100, 1_000),
             backoff_max_ms: 8_000,
             pending_ms: if rng.below(2) == 0 { 0 } else { rng.between(8_000, 30_000) },
+            branch_ms: rng.between(5_000, 40_000),
             unreachable_ms: rng.between(5_000, 40_000),
             delete_pods: rng.below(4) != 0,
             delete_failed_pods: rng.below(2) == 0,
@@ -47,6 +48,9 @@ impl Version {
             creates_max: rng.pick(&[2, 32]),
             deletes_max: rng.pick(&[1, 16]),
             gets_max: rng.pick(&[1, 8]),
+            branch_waiting_max: rng.pick(&[2, 50]),
+            branch_waiting_min: 1,
+            branch_cooling_ms: rng.between(500, 5_000),
             ..Settings::default()
         };
         Self { settings, policy }
@@ -120,7 +124,8 @@ impl World {
             bad_pod: self.rng.chance(40),
             demand: match self.rng.below(40) {
                 0 => Demand::OtherRole,
-                1..=12 => Demand::Role,
+                1..=9 => Demand::Role,
+                10..=15 => Demand::Groups,
                 _ => Demand::Nothing,
             },
             has_callback: self.rng.chance(250),

@@ -186,6 +186,7 @@ impl World {
             Event::Relist { daemon, generation } => self.relist(daemon, generation),
             Event::ListAgain { daemon, generation } => self.list_again(daemon, generation),
             Event::Bind(pod) => self.bind(pod),
+            Event::BranchIsThere(pod) => self.branch_is_there(pod),
             Event::StartContainer(pod) => self.start_container(pod),
             Event::WorkerLooks(pod) => self.worker_looks(pod),
             Event::BodyEnds(pod) => self.body_ends(pod),

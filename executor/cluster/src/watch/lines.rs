@@ -2,11 +2,10 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::lean::LeanPod;
-
-/// etcd takes 1.5 MiB per object, so a longer line is none of a pod.
+/// etcd takes 1.5 MiB per object, so a longer line is none of an object.
 const LINE_MAX: usize = 8 << 20;
 
 /// Cuts chunks into lines.
@@ -48,10 +47,10 @@ impl Lines {
 
 /// What a line of a watch says.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(super) enum Line<T> {
     /// ADDED or MODIFIED.
-    Pod(Box<LeanPod>),
-    Deleted(Box<LeanPod>),
+    Seen(Box<T>),
+    Deleted(Box<T>),
     Bookmark {
         resource_version: String,
         /// The list that the watch began with is whole.
@@ -61,7 +60,7 @@ pub(super) enum Line {
         status: u16,
         message: String,
     },
-    /// A pod whose JSON is not what it should be. The watch goes on behind it, or it would stop at it for ever.
+    /// An object whose JSON is not what it should be. The watch goes on behind it, or it would stop at it for ever.
     Unreadable {
         resource_version: String,
         why: String,
@@ -102,13 +101,13 @@ struct Said {
     message: String,
 }
 
-impl Line {
+impl<T: DeserializeOwned> Line<T> {
     pub(super) fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         let raw: Raw<'_> = serde_json::from_slice(line)?;
         let object = raw.object.get();
         match raw.r#type {
-            "ADDED" | "MODIFIED" => Self::pod(object, Self::Pod),
-            "DELETED" => Self::pod(object, Self::Deleted),
+            "ADDED" | "MODIFIED" => Self::object(object, Self::Seen),
+            "DELETED" => Self::object(object, Self::Deleted),
             "BOOKMARK" => {
                 let mark: Mark = serde_json::from_str(object)?;
                 let end = mark.metadata.annotations.and_then(|a| a.initial_events_end);
@@ -123,12 +122,10 @@ impl Line {
             }
         }
     }
-}
 
-impl Line {
-    fn pod(object: &str, line: fn(Box<LeanPod>) -> Self) -> Result<Self, serde_json::Error> {
+    fn object(object: &str, line: fn(Box<T>) -> Self) -> Result<Self, serde_json::Error> {
         match serde_json::from_str(object) {
-            Ok(pod) => Ok(line(Box::new(pod))),
+            Ok(object) => Ok(line(Box::new(object))),
             Err(error) => {
                 let mark: Mark = serde_json::from_str(object)?;
                 Ok(Self::Unreadable {
@@ -172,12 +169,12 @@ mod tests {
     fn bookmarks_and_errors_are_read() {
         let mark = br#"{"type":"BOOKMARK","object":{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"7","creationTimestamp":null,"annotations":{"k8s.io/initial-events-end":"true"}},"spec":{"containers":null},"status":{}}}"#;
         assert!(matches!(
-            Line::read(mark).unwrap(),
+            Line::<serde_json::Value>::read(mark).unwrap(),
             Line::Bookmark { resource_version, initial_events_end: true } if resource_version == "7"
         ));
         let gone = br#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version: 1 (5)","reason":"Expired","code":410}}"#;
         assert!(
-            matches!(Line::read(gone).unwrap(), Line::Error { status: 410, message } if message.contains("too old"))
+            matches!(Line::<serde_json::Value>::read(gone).unwrap(), Line::Error { status: 410, message } if message.contains("too old"))
         );
     }
 }

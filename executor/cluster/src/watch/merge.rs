@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use windlass_core::cluster::PodEvent;
 use windlass_core::ids::PodUid;
+use windlass_core::pod_view::PodView;
 
 use super::source::Step;
 
@@ -19,12 +20,13 @@ struct Known {
 }
 
 /// The event of a single watch.
-pub(super) fn event(step: Step) -> PodEvent {
+pub(super) fn event(step: Step<PodView>) -> Option<PodEvent> {
     match step {
-        Step::Seen(view) => PodEvent::Seen(view),
-        Step::Deleted(view) => PodEvent::Deleted(view),
-        Step::Listed(uids) => PodEvent::Listed(uids),
-        Step::Failed { error, .. } => PodEvent::Interrupted { error: error.line() },
+        Step::Listing => None,
+        Step::Seen(view) => Some(PodEvent::Seen(view)),
+        Step::Deleted(view) => Some(PodEvent::Deleted(view)),
+        Step::Listed(uids) => Some(PodEvent::Listed(uids.into_iter().map(PodUid).collect())),
+        Step::Failed { error, .. } => Some(PodEvent::Interrupted { error: error.line() }),
     }
 }
 
@@ -34,9 +36,10 @@ impl Merge {
     }
 
     /// The events of a step of watch `number`: one, or none, or `Interrupted` with the list that it does not block.
-    pub(super) fn take(&mut self, number: usize, step: Step) -> Vec<PodEvent> {
+    pub(super) fn take(&mut self, number: usize, step: Step<PodView>) -> Vec<PodEvent> {
         let known = &mut self.namespaces[number];
         match step {
+            Step::Listing => Vec::new(),
             Step::Seen(view) => {
                 known.uids.insert(view.uid.clone());
                 vec![PodEvent::Seen(view)]
@@ -46,7 +49,7 @@ impl Merge {
                 vec![PodEvent::Deleted(view)]
             }
             Step::Listed(uids) => {
-                *known = Known { listed: true, uids: uids.into_iter().collect() };
+                *known = Known { listed: true, uids: uids.into_iter().map(PodUid).collect() };
                 self.listed()
             }
             Step::Failed { error, refused } => {
@@ -78,7 +81,11 @@ mod tests {
         names.iter().map(|n| PodUid((*n).into())).collect()
     }
 
-    fn failed(refused: bool) -> Step {
+    fn texts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn failed(refused: bool) -> Step<PodView> {
         let error = ClusterError::Setting { what: "a".into(), why: "b".into() };
         Step::Failed { error, refused }
     }
@@ -86,15 +93,15 @@ mod tests {
     #[test]
     fn a_list_of_one_namespace_never_makes_the_pods_of_another_look_missing() {
         let mut merge = Merge::new(2);
-        assert_eq!(merge.take(0, Step::Listed(uids(&["a"]))), vec![]);
-        assert_eq!(merge.take(1, Step::Listed(uids(&["b"]))), vec![PodEvent::Listed(uids(&["a", "b"]))]);
-        assert_eq!(merge.take(0, Step::Listed(uids(&["c"]))), vec![PodEvent::Listed(uids(&["c", "b"]))]);
+        assert_eq!(merge.take(0, Step::Listed(texts(&["a"]))), vec![]);
+        assert_eq!(merge.take(1, Step::Listed(texts(&["b"]))), vec![PodEvent::Listed(uids(&["a", "b"]))]);
+        assert_eq!(merge.take(0, Step::Listed(texts(&["c"]))), vec![PodEvent::Listed(uids(&["c", "b"]))]);
     }
 
     #[test]
     fn a_namespace_that_may_not_be_listed_does_not_hold_up_the_others() {
         let mut merge = Merge::new(2);
-        assert_eq!(merge.take(0, Step::Listed(uids(&["a"]))), vec![]);
+        assert_eq!(merge.take(0, Step::Listed(texts(&["a"]))), vec![]);
         assert_eq!(merge.take(1, failed(false)).len(), 1, "an outage is waited for");
         assert_eq!(merge.take(1, failed(true))[1], PodEvent::Listed(uids(&["a"])));
         assert_eq!(merge.take(1, failed(true)).len(), 1, "told once");

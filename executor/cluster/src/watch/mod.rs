@@ -10,9 +10,14 @@
 //!
 //! `Deleted` may also mean that a label was taken off the pod: it is a hint, only a GET says that a pod is gone.
 
+mod kind;
 mod lines;
 mod merge;
 mod source;
+mod surroundings;
+
+pub use kind::AccountView;
+pub use surroundings::{Changes, Told};
 
 use futures::{Stream, StreamExt, stream};
 use windlass_core::cluster::PodEvent;
@@ -21,6 +26,7 @@ use windlass_core::pod_view::LABEL_INSTALLATION;
 
 use crate::config::Namespaces;
 use crate::transport::Cluster;
+use kind::Pods;
 use source::NamespaceWatch;
 
 impl Cluster {
@@ -32,10 +38,11 @@ impl Cluster {
         namespaces: &Namespaces,
         installation: &InstallationId,
     ) -> impl Stream<Item = PodEvent> + Send + use<> {
-        let selector = format!("{LABEL_INSTALLATION}%3D{}", installation.short());
-        let watch = |namespace: Option<&str>| NamespaceWatch::new(self.clone(), namespace, &selector).steps();
+        let selector = format!("labelSelector={LABEL_INSTALLATION}%3D{}", installation.short());
+        let watch =
+            |namespace: Option<&str>| NamespaceWatch::<Pods>::new(self.clone(), namespace, &selector).steps();
         match namespaces {
-            Namespaces::All => watch(None).map(merge::event).boxed(),
+            Namespaces::All => watch(None).filter_map(|step| async { merge::event(step) }).boxed(),
             Namespaces::Only(names) => {
                 let names: std::collections::BTreeSet<_> = names.iter().collect();
                 let count = names.len();

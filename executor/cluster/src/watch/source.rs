@@ -1,4 +1,4 @@
-//! The watch of one namespace (or of all): where it is, and the step from there.
+//! The watch of one kind of object in one namespace (or in all): where it is, and the step from there.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,12 +8,11 @@ use http::Method;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use tokio::time::{sleep, timeout};
-use windlass_core::ids::{PodRef, PodUid};
-use windlass_core::pod_view::PodView;
+use windlass_core::ids::PodRef;
 
+use super::kind::Kind;
 use super::lines::{Line, Lines, TooLong};
 use crate::error::{ClusterError, causes};
-use crate::lean::LeanPod;
 use crate::observe::Verb;
 use crate::page::{Page, Place};
 use crate::transport::{Call, Cluster};
@@ -28,10 +27,13 @@ const TORN_LISTS_MAX: u32 = 2;
 
 /// What a watch tells.
 #[derive(Debug)]
-pub(super) enum Step {
-    Seen(Box<PodView>),
-    Deleted(Box<PodView>),
-    Listed(Vec<PodUid>),
+pub(super) enum Step<V> {
+    /// A list begins: what is seen until `Listed` is part of it.
+    Listing,
+    Seen(Box<V>),
+    Deleted(Box<V>),
+    /// With the uids of all.
+    Listed(Vec<String>),
     Failed {
         error: ClusterError,
         /// By the API server's decision (403, 404), not by an outage.
@@ -43,11 +45,11 @@ enum State {
     /// Nothing is known: list.
     Begin,
     /// A list in pages; `token` of the next one.
-    Paging { token: Option<String>, uids: Vec<PodUid> },
+    Paging { token: Option<String>, uids: Vec<String> },
     /// A watch is to be opened from here.
     Resume { version: String },
     /// Reading. `list` collects the uids until the list at the start of the stream is whole.
-    Open { stream: Box<Reading>, version: String, list: Option<Vec<PodUid>> },
+    Open { stream: Box<Reading>, version: String, list: Option<Vec<String>> },
 }
 
 struct Reading {
@@ -55,12 +57,12 @@ struct Reading {
     lines: Lines,
 }
 
-pub(super) struct NamespaceWatch {
+pub(super) struct NamespaceWatch<K: Kind> {
     cluster: Cluster,
     place: Place,
     selector: String,
     state: State,
-    ready: VecDeque<Step>,
+    ready: VecDeque<Step<K::View>>,
     pause: Option<Duration>,
     /// The server streams lists, as far as we know.
     streams_lists: bool,
@@ -68,11 +70,11 @@ pub(super) struct NamespaceWatch {
     begun: bool,
 }
 
-impl NamespaceWatch {
+impl<K: Kind> NamespaceWatch<K> {
     pub(super) fn new(cluster: Cluster, namespace: Option<&str>, selector: &str) -> Self {
         Self {
             cluster,
-            place: Place::of(namespace),
+            place: Place::of(K::RESOURCE, namespace),
             selector: selector.to_owned(),
             state: State::Begin,
             ready: VecDeque::new(),
@@ -83,7 +85,7 @@ impl NamespaceWatch {
         }
     }
 
-    pub(super) fn steps(self) -> impl Stream<Item = Step> + Send {
+    pub(super) fn steps(self) -> impl Stream<Item = Step<K::View>> + Send {
         stream::unfold(self, |mut watch| async move {
             let step = watch.next().await;
             Some((step, watch))
@@ -91,7 +93,7 @@ impl NamespaceWatch {
         .boxed()
     }
 
-    async fn next(&mut self) -> Step {
+    async fn next(&mut self) -> Step<K::View> {
         loop {
             if let Some(step) = self.ready.pop_front() {
                 return step;
@@ -106,6 +108,7 @@ impl NamespaceWatch {
     }
 
     async fn begin(&mut self) {
+        self.ready.push_back(Step::Listing);
         if std::mem::replace(&mut self.begun, true) {
             self.cluster.inner.observer.watch_restarted(true);
         }
@@ -129,7 +132,7 @@ impl NamespaceWatch {
         }
     }
 
-    async fn page(&mut self, token: Option<String>, mut uids: Vec<PodUid>) {
+    async fn page(&mut self, token: Option<String>, mut uids: Vec<String>) {
         self.wait().await;
         let answer = match self.cluster.read_page(&self.place, &self.selector, token.as_deref()).await {
             Ok(answer) => answer,
@@ -147,15 +150,16 @@ impl NamespaceWatch {
         };
         self.pause = None;
         for item in page.items() {
-            let pod = match serde_json::from_str(item.get()) {
-                Ok(pod) => pod,
+            let object: K::Object = match serde_json::from_str(item.get()) {
+                Ok(object) => object,
                 Err(error) => {
-                    self.skip(&LeanPod::default().pod(), &error.to_string());
+                    self.skip(&nameless(), &error.to_string());
                     continue;
                 }
             };
-            if let Some(view) = self.view(pod) {
-                uids.push(view.uid.clone());
+            let uid = K::meta(&object).uid.clone();
+            if let Some(view) = self.view(object) {
+                uids.push(uid);
                 self.ready.push_back(Step::Seen(view));
             }
         }
@@ -169,11 +173,6 @@ impl NamespaceWatch {
                 self.state = State::Resume { version: page.resource_version().to_owned() };
             }
         }
-    }
-
-    /// What the watch is called in errors.
-    fn watch_call(&self) -> String {
-        format!("watch pods of {}", self.place.name)
     }
 
     fn unreadable_list(&self, why: String) -> ClusterError {
@@ -195,16 +194,16 @@ impl NamespaceWatch {
     async fn open(&mut self, query: &str) -> Result<Box<Reading>, ClusterError> {
         let seconds = self.cluster.inner.config.watch_timeout.as_secs();
         let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&labelSelector={}{query}",
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{}{query}",
             self.place.path, self.selector
         );
-        let call = Call::plain(Verb::Watch, Method::GET, path, self.watch_call());
+        let call = Call::plain(Verb::Watch, Method::GET, path, self.place.watch_call());
         let response = self.cluster.open(call).await?;
         Ok(Box::new(Reading { body: response.into_body(), lines: Lines::default() }))
     }
 
     /// Takes one line, or one chunk of the stream.
-    async fn read(&mut self, mut stream: Box<Reading>, version: String, list: Option<Vec<PodUid>>) {
+    async fn read(&mut self, mut stream: Box<Reading>, version: String, list: Option<Vec<String>>) {
         if let Some(line) = stream.lines.next() {
             return self.line(&line, stream, version, list);
         }
@@ -215,20 +214,22 @@ impl NamespaceWatch {
             // The server's own end, by its time-out or because it cut us off as slow: nothing is lost.
             Ok(None) => return self.ended(version, list),
             Ok(Some(Ok(frame))) => match frame.data_ref().map(|data| stream.lines.push(data)) {
-                Some(Err(TooLong)) => {
-                    self.cluster.unreadable(self.watch_call(), "a line is longer than any pod".into())
-                }
+                Some(Err(TooLong)) => self
+                    .cluster
+                    .unreadable(self.place.watch_call(), "a line is longer than any object".into()),
                 Some(Ok(())) | None => {
                     self.state = State::Open { stream, version, list };
                     return;
                 }
             },
             Ok(Some(Err(error))) => {
-                ClusterError::Cut { url: url(), call: self.watch_call(), cause: causes(&error) }
+                ClusterError::Cut { url: url(), call: self.place.watch_call(), cause: causes(&error) }
             }
-            Err(_) => {
-                ClusterError::TimedOut { url: url(), call: self.watch_call(), after_ms: silence.as_millis() }
-            }
+            Err(_) => ClusterError::TimedOut {
+                url: url(),
+                call: self.place.watch_call(),
+                after_ms: silence.as_millis(),
+            },
         };
         self.torn_lists += u32::from(list.is_some());
         self.fail(error);
@@ -240,21 +241,23 @@ impl NamespaceWatch {
         line: &[u8],
         stream: Box<Reading>,
         mut version: String,
-        mut list: Option<Vec<PodUid>>,
+        mut list: Option<Vec<String>>,
     ) {
-        match Line::read(line) {
-            Ok(Line::Pod(pod)) => {
-                version.clone_from(&pod.metadata.resource_version);
-                if let Some(view) = self.view(*pod) {
+        match Line::<K::Object>::read(line) {
+            Ok(Line::Seen(object)) => {
+                let meta = K::meta(&object);
+                version.clone_from(meta.resource_version);
+                let uid = meta.uid.clone();
+                if let Some(view) = self.view(*object) {
                     if let Some(uids) = &mut list {
-                        uids.push(view.uid.clone());
+                        uids.push(uid);
                     }
                     self.ready.push_back(Step::Seen(view));
                 }
             }
-            Ok(Line::Deleted(pod)) => {
-                version.clone_from(&pod.metadata.resource_version);
-                if let Some(view) = self.view(*pod) {
+            Ok(Line::Deleted(object)) => {
+                version.clone_from(K::meta(&object).resource_version);
+                if let Some(view) = self.view(*object) {
                     self.ready.push_back(Step::Deleted(view));
                 }
             }
@@ -267,12 +270,12 @@ impl NamespaceWatch {
             }
             Ok(Line::Unreadable { resource_version, why }) => {
                 version = resource_version;
-                self.skip(&LeanPod::default().pod(), &why);
+                self.skip(&nameless(), &why);
             }
             Ok(Line::Error { status, message }) => {
                 let error = ClusterError::Answered {
                     url: self.cluster.url().to_owned(),
-                    call: self.watch_call(),
+                    call: self.place.watch_call(),
                     status,
                     message,
                     retry_after_ms: None,
@@ -285,7 +288,7 @@ impl NamespaceWatch {
             }
             Err(error) => {
                 let why = format!("a line is no watch event: {error}");
-                self.fail(self.cluster.unreadable(self.watch_call(), why));
+                self.fail(self.cluster.unreadable(self.place.watch_call(), why));
                 return self.go_on_from(version, list);
             }
         }
@@ -294,7 +297,7 @@ impl NamespaceWatch {
         self.state = State::Open { stream, version, list };
     }
 
-    fn ended(&mut self, version: String, list: Option<Vec<PodUid>>) {
+    fn ended(&mut self, version: String, list: Option<Vec<String>>) {
         // A server that ends each watch at once would be asked in a tight loop without this.
         self.pause.get_or_insert(PAUSE_FIRST);
         self.torn_lists += u32::from(list.is_some());
@@ -302,7 +305,7 @@ impl NamespaceWatch {
     }
 
     /// A list that is not whole gives no place to go on from.
-    fn go_on_from(&mut self, version: String, list: Option<Vec<PodUid>>) {
+    fn go_on_from(&mut self, version: String, list: Option<Vec<String>>) {
         if list.is_none() && !version.is_empty() {
             self.cluster.inner.observer.watch_restarted(false);
             self.state = State::Resume { version };
@@ -336,19 +339,25 @@ impl NamespaceWatch {
         }
     }
 
-    fn view(&self, pod: LeanPod) -> Option<Box<PodView>> {
-        let at = pod.pod();
-        match pod.view() {
+    fn view(&self, object: K::Object) -> Option<Box<K::View>> {
+        let meta = K::meta(&object);
+        let at = PodRef { namespace: meta.namespace.clone(), name: meta.name.clone() };
+        match K::view(object) {
             Ok(view) => Some(Box::new(view)),
-            Err(error) => {
-                self.skip(&at, &error.to_string());
+            Err(why) => {
+                self.skip(&at, &why);
                 None
             }
         }
     }
 
     fn skip(&self, at: &PodRef, why: &str) {
-        tracing::debug!(pod = %at, why, "pod skipped");
-        self.cluster.inner.observer.skipped_pod(at);
+        tracing::debug!(object = %at, why, "one of {} skipped", K::RESOURCE.plural);
+        K::skipped(&*self.cluster.inner.observer, at);
     }
+}
+
+/// Of what cannot be read.
+fn nameless() -> PodRef {
+    PodRef { namespace: String::new(), name: String::new() }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::ids::{Attempt, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use crate::outcome::{Outcome, Reason};
-use crate::pod_view::{ContainerState, Gate, PodPhase, PodView};
+use crate::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 use crate::store::{LaunchRow, StoredStage};
 use crate::task::TaskState;
 use crate::time::UtcMicros;
@@ -125,6 +125,7 @@ fn pod(worker: ContainerState) -> ListedPod {
             unschedulable: (!bound).then(|| "0/3 nodes are available".into()),
             disruption: None,
             gate: Gate::Open,
+            branch: Branch::NotDemanded,
         },
         node: if bound { "node-1".into() } else { String::new() },
         task: Some(key()),

@@ -3,7 +3,7 @@
 //! [`rules`] chooses by the task; [`Identity::apply`] writes the choice into the pod, above the template and below
 //! executor_config; [`guard`] compares what came out with what would have come out without executor_config. EKS gives
 //! pods their role and their security groups through admission webhooks that fail open: [`admitted`] judges what they made
-//! of a pod, with [`irsa`] for the role and [`sgp`] for the groups.
+//! of a pod, with [`irsa`] for the role and [`sgp`] for the groups, and [`surroundings`] what they will make of it.
 
 pub mod admitted;
 mod field;
@@ -16,6 +16,7 @@ pub mod rules;
 mod selector;
 pub mod sgp;
 mod surface;
+pub mod surroundings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +24,8 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 pub use selector::{LabelSelector, Labels, SelectorError};
+
+use crate::task::BranchPool;
 
 /// Name of the scheduling gate that keeps a pod from starting until its admitted form was checked.
 pub const GATE: &str = "windlass.dev/identity";
@@ -51,10 +54,27 @@ pub struct Identity {
     pub node_selector: BTreeMap<String, String>,
 }
 
+/// Of a task where there are no rules.
+pub static NOBODY: Identity = Identity {
+    rule: None,
+    service_account: None,
+    role_arn: None,
+    security_groups: BTreeSet::new(),
+    namespace: None,
+    labels: BTreeMap::new(),
+    annotations: BTreeMap::new(),
+    node_selector: BTreeMap::new(),
+};
+
 impl Identity {
     /// Whether the pod that admission made has to be checked before it may start.
     pub fn demands(&self) -> bool {
         self.role_arn.is_some() || !self.security_groups.is_empty()
+    }
+
+    /// Nodes whose branch interfaces its pods compete for; None: they need none.
+    pub fn branch_pool(&self) -> Option<BranchPool> {
+        (!self.security_groups.is_empty()).then(|| BranchPool::of(&self.node_selector))
     }
 
     /// Writes it into a pod, over what the pod has there.

@@ -27,6 +27,8 @@ impl Launch {
             | Fact::Claimed
             | Fact::Turn
             | Fact::SpecRead(_)
+            | Fact::TurnBack(_)
+            | Fact::PodNoted(_)
             | Fact::CreateAnswered(_)
             | Fact::Refused(_) => Vec::new(),
         }

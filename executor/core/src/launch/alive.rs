@@ -6,7 +6,7 @@ use super::{classify, judge_end, judge_unstarted};
 use crate::cluster::GetAnswer;
 use crate::ids::{Attempt, PodRef, PodUid};
 use crate::outcome::{Outcome, OutcomeKind, Reason};
-use crate::pod_view::PodView;
+use crate::pod_view::{Branch, PodView};
 use crate::store::LaunchChange;
 use crate::task::TaskView;
 use crate::time::Millis;
@@ -24,6 +24,10 @@ impl Alive {
             asked: None,
             held: false,
             gate: Opening::Unasked,
+            branch: Branch::NotDemanded,
+            branch_since: None,
+            note: None,
+            doom: None,
         }
     }
 
@@ -32,7 +36,9 @@ impl Alive {
         let pending = (policy.pending_ms > 0 && !self.started).then(|| self.since.plus(policy.pending_ms));
         let unreachable = self.deleting_since.filter(|_| !self.held).map(|t| t.plus(policy.unreachable_ms));
         let opening = self.gate.asked().map(|asked| super::ask_again_at(asked, lands_by, policy.answer_ms));
-        [answer, pending, unreachable, opening].into_iter().flatten().min()
+        let doomed = self.doom.as_ref().filter(|_| self.deleting_since.is_none());
+        let doomed = doomed.map(|doom| super::ask_again_at(doom.asked, lands_by, policy.answer_ms));
+        [answer, pending, unreachable, opening, doomed, self.branch_by(policy)].into_iter().flatten().min()
     }
 
     fn left(&self) -> PodLeft {
@@ -57,14 +63,16 @@ impl Launch {
             Fact::GetAnswered(answer) => self.got(answer, now, policy),
             Fact::PodDeleted(uid) => self.deleted(&uid, now),
             Fact::PodNotListed => self.ask_for_pod(now),
+            Fact::PodNoted(note) => self.noted(note, now),
+            Fact::DeleteAnswered(answer) => self.doomed_answered(&answer, now),
             Fact::TaskSeen(view) => self.task_seen(&view, now, policy),
             Fact::Saved => self.relaunch_saved(now),
             Fact::Tick => self.overdue_alive(now, policy),
             Fact::Claimed
             | Fact::Turn
             | Fact::SpecRead(_)
+            | Fact::TurnBack(_)
             | Fact::CreateAnswered(_)
-            | Fact::DeleteAnswered(_)
             | Fact::Refused(_) => Vec::new(),
         }
     }
@@ -96,10 +104,11 @@ impl Launch {
             return actions;
         }
         actions.extend(self.look_at_gate(view, now));
+        actions.extend(self.look_at_branch(view, now));
         match classify(view, policy) {
             PodStanding::Waiting(why) => {
                 if let Stage::Alive(alive) = &mut self.stage {
-                    alive.waits_for = why;
+                    alive.waits_for = alive.with_branch(why, view);
                 }
             }
             PodStanding::Started => {
@@ -155,6 +164,7 @@ impl Launch {
 
     /// The row is read, then `judge_end` says what it means.
     pub(super) fn judge(&mut self, end: PodEnd, left: PodLeft, now: Millis) -> Vec<Action> {
+        let end = self.as_doomed(end);
         self.stage = Stage::Judging { end, left, asked: now };
         vec![Action::ReadTask]
     }
@@ -172,7 +182,7 @@ impl Launch {
         actions
     }
 
-    fn ask_for_pod(&mut self, now: Millis) -> Vec<Action> {
+    pub(super) fn ask_for_pod(&mut self, now: Millis) -> Vec<Action> {
         match &mut self.stage {
             Stage::Alive(alive) if alive.asked.is_none() => {
                 alive.asked = Some(now);
@@ -320,6 +330,15 @@ impl Launch {
                 if alive.asked.is_some_and(&again) {
                     alive.asked = Some(now);
                     return vec![Action::GetPod];
+                }
+                if alive.deleting_since.is_none()
+                    && let Some(doom) = alive.doom.as_mut().filter(|doom| again(doom.asked))
+                {
+                    doom.asked = now;
+                    return self.remove_doomed().into_iter().collect();
+                }
+                if alive.branch_by(policy).is_some_and(|by| by <= now) {
+                    return self.overdue_branch(now, policy);
                 }
                 if policy.pending_ms > 0 && !alive.started && now.since(alive.since) >= policy.pending_ms {
                     let (end, left) = (too_long_pending(alive, policy), alive.left());

@@ -6,7 +6,7 @@ use super::{Action, Fact, Launch, PodEnd, PodLeft, Policy, Stage, judge_unstarte
 use crate::cluster::{CreateAnswer, GetAnswer};
 use crate::outcome::Outcome;
 use crate::pod_view::PodView;
-use crate::task::{TaskSpec, TaskView};
+use crate::task::{BranchPool, TaskSpec, TaskView};
 use crate::time::Millis;
 
 impl Launch {
@@ -15,6 +15,7 @@ impl Launch {
             Fact::Claimed => self.claimed(now),
             Fact::Turn => self.turn(now),
             Fact::SpecRead(spec) => self.spec_read(spec, now),
+            Fact::TurnBack(pool) => self.turn_back(pool, now),
             Fact::CreateAnswered(answer) => self.create_answered(answer, now, policy),
             Fact::PodSeen(view) => self.seen_before(view),
             Fact::GetAnswered(GetAnswer::Found(Some(view))) => self.found_before(view, now, policy),
@@ -23,6 +24,7 @@ impl Launch {
             Fact::Tick => self.overdue_before(now, policy),
             // Answers to questions of an earlier stage, late and harmless.
             Fact::PodDeleted(_)
+            | Fact::PodNoted(_)
             | Fact::PodNotListed
             | Fact::GetAnswered(GetAnswer::Failed { .. })
             | Fact::DeleteAnswered(_)
@@ -49,6 +51,14 @@ impl Launch {
                 vec![self.check()]
             }
         }
+    }
+
+    fn turn_back(&mut self, pool: BranchPool, now: Millis) -> Vec<Action> {
+        self.branches = Some(pool);
+        if let Stage::Checking { untried, failures, .. } = self.stage {
+            self.stage = Stage::Ready { spec: None, untried, not_before: now, failures };
+        }
+        Vec::new()
     }
 
     fn create(&mut self, spec: Arc<TaskSpec>, failures: u32, now: Millis) -> Vec<Action> {
@@ -100,7 +110,10 @@ impl Launch {
         // An answer that comes before the pod was found gone is of an earlier turn.
         let Stage::Checking { failures, gone: true, .. } = self.stage else { return Vec::new() };
         match spec {
-            Some(spec) => self.create(spec, failures, now),
+            Some(spec) => {
+                self.branches.clone_from(&spec.branches);
+                self.create(spec, failures, now)
+            }
             None => self.judge(PodEnd::Never, PodLeft::Doubt, now),
         }
     }
@@ -126,7 +139,12 @@ impl Launch {
                 let left = if seen.is_some() { PodLeft::Doubt } else { PodLeft::Nothing };
                 return self.settle(Outcome::failure(reason, message), left, now);
             }
-            CreateAnswer::NameTaken { .. }
+            CreateAnswer::NotYet { reason, why } if self.failures() >= policy.unfit_attempts_max => {
+                let left = if seen.is_some() { PodLeft::Doubt } else { PodLeft::Nothing };
+                return self.settle(Outcome::failure(reason, why), left, now);
+            }
+            CreateAnswer::NotYet { .. }
+            | CreateAnswer::NameTaken { .. }
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
             | CreateAnswer::NotMade { .. }
@@ -139,6 +157,10 @@ impl Launch {
             }
         }
         if seen.is_some() { vec![Action::GetPod] } else { Vec::new() }
+    }
+
+    fn failures(&self) -> u32 {
+        if let Stage::Creating { failures, .. } = self.stage { failures } else { 0 }
     }
 
     /// Nothing was created, or it is not known: again later, after reading the row.

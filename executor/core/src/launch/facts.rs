@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
+use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer, PodNote};
 use crate::ids::{Attempt, PodUid};
 use crate::pod_view::PodView;
 use crate::store::{LaunchChange, LaunchRow};
-use crate::task::{TaskSpec, TaskView};
+use crate::task::{BranchPool, TaskSpec, TaskView};
 
 /// What a launch can learn.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,8 @@ pub enum Fact {
     Turn,
     /// The row is still this queueing, queued; and this is what to run.
     SpecRead(Option<Arc<TaskSpec>>),
+    /// It competes for branch network interfaces of these nodes, and has to wait for its turn among those that do.
+    TurnBack(BranchPool),
     /// The create was answered.
     CreateAnswered(CreateAnswer),
     /// The watch or a list shows the pod.
@@ -25,6 +27,8 @@ pub enum Fact {
     PodDeleted(PodUid),
     /// A complete list does not show the pod: no proof, but reason to ask.
     PodNotListed,
+    /// A controller warns of the pod.
+    PodNoted(PodNote),
     /// The GET was answered.
     GetAnswered(GetAnswer),
     /// The delete was answered.

@@ -21,6 +21,8 @@ pub struct Policy {
     pub backoff_max_ms: u64,
     /// A pod that has not started for so long fails its launch. 0: never, then Airflow's `task_queued_timeout` rules.
     pub pending_ms: u64,
+    /// A bound pod that waits for its branch network interface for so long is replaced. 0: never.
+    pub branch_ms: u64,
     /// A pod that has been deleting for so long is on a node that may be lost: the worker's heartbeat decides.
     pub unreachable_ms: u64,
     /// `[kubernetes_executor] delete_worker_pods`.
@@ -73,6 +75,8 @@ impl Default for Policy {
             backoff_ms: 500,
             backoff_max_ms: 30_000,
             pending_ms: 0,
+            // A finished pod's interface is free after 60 to 90 s; a controller that works answers within that.
+            branch_ms: 150_000,
             unreachable_ms: 120_000,
             delete_pods: true,
             delete_failed_pods: false,

@@ -182,6 +182,7 @@ impl Config {
             attempts_max: kubernetes.attempts_max,
             create_ms: self.own.create.timeout_ms,
             pending_ms: self.own.launch.pending_timeout_seconds * 1_000,
+            branch_ms: self.own.launch.branch_interface_timeout_seconds.saturating_mul(1_000),
             unreachable_ms: self.own.launch.node_unreachable_seconds * 1_000,
             delete_pods: kubernetes.delete_pods,
             delete_failed_pods: kubernetes.delete_failed_pods,
@@ -206,6 +207,9 @@ impl Config {
             full_pass_ms: own.intake.full_pass_seconds.saturating_mul(1_000),
             batch: own.intake.batch,
             creates_max: own.create.concurrency,
+            branch_waiting_max: own.create.branch_interfaces_waiting,
+            branch_waiting_min: ours.branch_waiting_min.min(own.create.branch_interfaces_waiting),
+            branch_creates_per_second: own.create.branch_interfaces_per_second,
             drain_ms: own.term.drain_seconds.saturating_mul(1_000),
             answer_ms: ours.answer_ms.max(request_ms),
             ..ours

@@ -60,6 +60,11 @@ settings! {
         /// A create that takes longer than this, in milliseconds, is given up (also by the server, as `?timeout=`)
         /// and looked for before it is repeated. Must fit into the lease: see term.lease-ms.
         timeout_ms: u64 = 2_000,
+        /// Pods with security groups (identity rules) that may wait for their branch network interface at once, among
+        /// nodes of one node selector. Also the burst of branch-interfaces-per-second.
+        branch_interfaces_waiting: u32 = 50,
+        /// Such pods are created this fast in the long run: what EC2 and the VPC resource controller can follow.
+        branch_interfaces_per_second: u32 = 5,
     }
     /// Leadership: one daemon works, the others stand by.
     term: Term {
@@ -87,6 +92,10 @@ settings! {
         /// A pod that has not started after this long, in seconds, fails its launch with the reason. 0: never; then
         /// Airflow's `[scheduler] task_queued_timeout` rules, and this must be shorter than that.
         pending_timeout_seconds: u64 = 0,
+        /// A bound pod with security groups that has no branch network interface after this long, in seconds, is replaced:
+        /// the VPC resource controller has dropped its job. The time of a finished pod's interface (60 to 90 s) has to
+        /// fit in. 0: never.
+        branch_interface_timeout_seconds: u64 = 150,
         /// A pod that has been terminating for this long, in seconds, is taken to be on a lost node: the heartbeat of
         /// its worker then decides.
         node_unreachable_seconds: u64 = 120,

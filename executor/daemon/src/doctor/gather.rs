@@ -207,9 +207,9 @@ fn template(config: &Config, installation: Option<InstallationId>, object: &str)
     let spec = imaginary(key);
     let renderer = Renderer::for_once(config, installation.clone());
     let launch = LaunchId::of(&installation, &spec.queueing);
-    let drafted = renderer.draft(&spec, &launch, Attempt::FIRST);
+    let checked = renderer.of_task(&spec).and_then(|of| of.check(&of.draft(&launch, Attempt::FIRST)?));
     let missing = || config.kubernetes.pod_template_file.as_ref().is_some_and(|path| !path.exists());
-    match drafted.and_then(|pod| renderer.check(&spec, &pod)) {
+    match checked {
         Ok(()) if missing() => {
             let what = "it does not exist, and pods are made without it".to_owned();
             Some(Finding::new(Code::TemplateMissing, object, what))

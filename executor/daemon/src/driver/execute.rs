@@ -106,8 +106,9 @@ impl Edges {
             Ask::ReadTasks(of) => Answer::Tasks(within(DATABASE_MS, store.read_tasks(&of)).await),
             Ask::ReadSpecs(of) => {
                 let specs = within(DATABASE_MS, store.read_specs(&of)).await;
+                let placed = |spec| Arc::new(self.placed(spec).0);
                 Answer::Specs(
-                    specs.map(|all| all.into_iter().map(|(id, spec)| (id, spec.map(Arc::new))).collect()),
+                    specs.map(|all| all.into_iter().map(|(id, spec)| (id, spec.map(placed))).collect()),
                 )
             }
             Ask::FindWithdrawn { limit } => Answer::Tasks(within(PASS_MS, store.find_withdrawn(limit)).await),
@@ -200,11 +201,18 @@ impl Edges {
         recovered
     }
 
+    /// With what the rules say of it, and its namespace.
+    fn placed(&self, spec: TaskSpec) -> (TaskSpec, String) {
+        let (namespace, branches) = self.renderer.place(&spec);
+        (TaskSpec { branches, ..spec }, namespace)
+    }
+
     fn queued(&self, spec: TaskSpec) -> QueuedTask {
+        let (spec, namespace) = self.placed(spec);
         let launch = LaunchId::of(&self.installation, &spec.queueing);
         let key = &spec.queueing.key;
         let name = pod_name(&key.dag_id, &key.task_id, &launch, Attempt::FIRST);
-        let pod = PodRef { namespace: self.renderer.place(&spec), name };
+        let pod = PodRef { namespace, name };
         QueuedTask { launch, spec: Arc::new(spec), pod }
     }
 
@@ -230,6 +238,7 @@ impl Edges {
                 self.send(&body, launch, attempt, limits.timeout_ms).await
             }
             Err(Unmade::NotNow(why)) => CreateAnswer::NotMade { why },
+            Err(Unmade::NotYet(reason, why)) => CreateAnswer::NotYet { reason, why },
             Err(Unmade::Never(reason, message)) => CreateAnswer::Refused { reason, message },
         };
         match &answer {
@@ -245,6 +254,7 @@ impl Edges {
             | CreateAnswer::QuotaFull { .. }
             | CreateAnswer::NamespaceNotReady { .. }
             | CreateAnswer::NotMade { .. }
+            | CreateAnswer::NotYet { .. }
             | CreateAnswer::TooManyRequests { .. }
             | CreateAnswer::Unknown { .. } => {}
         }

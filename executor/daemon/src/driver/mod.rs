@@ -63,8 +63,13 @@ impl Driver {
         }
     }
 
-    /// Runs until the engine has handed its term over after `stop`.
-    pub async fn run(mut self, wakes: Vec<WakeSource>, stop: CancellationToken) {
+    /// Runs until the engine has handed its term over after `stop`. `news`: of the cluster beside our pods.
+    pub async fn run(
+        mut self,
+        wakes: Vec<WakeSource>,
+        mut news: mpsc::Receiver<Input>,
+        stop: CancellationToken,
+    ) {
         let (answer_in, mut answers) = mpsc::unbounded_channel();
         let (pod_in, mut pods) = mpsc::channel::<PodEvent>(POD_EVENTS_MAX);
         let mut woken = wake::listen(wakes, &self.edges.metrics);
@@ -81,6 +86,7 @@ impl Driver {
                 Some(input) = answers.recv() => input,
                 Some(()) = woken.recv() => Input::Woken,
                 Some(event) = pods.recv() => Input::Pod(event),
+                Some(input) = news.recv() => input,
                 () = sleep_until(Instant::now() + wait) => Input::Tick,
             };
             let began = clock::now();
@@ -164,5 +170,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Stop => "stop",
         Input::Answer { .. } => "answer",
         Input::Pod(_) => "pod event",
+        Input::Noted(_) => "warning of a controller",
+        Input::Branches(_) => "branch interfaces",
     }
 }

@@ -169,7 +169,9 @@ async fn try_create(
     Ok(Some(match renderer.make(&spec, &id, launch.row.attempt).await {
         Ok(pod) => cluster.try_create(&pod, &id, TRY_LIMIT).await,
         Err(Unmade::NotNow(why)) => Trial::NotMade(why),
-        Err(Unmade::Never(reason, message)) => Trial::Refused(format!("{reason}: {message}")),
+        Err(Unmade::Never(reason, message) | Unmade::NotYet(reason, message)) => {
+            Trial::Refused(format!("{reason}: {message}"))
+        }
     }))
 }
 

@@ -76,12 +76,13 @@ pub async fn explain(config: &Config, of: &Explain) -> Result<(), Failure> {
         let facts = spec.identity_facts();
         let (rule, misses) = rules.explain(&facts);
         let launch = LaunchId::of(&installation, &spec.queueing);
-        let pod = renderer
-            .draft(&spec, &launch, Attempt::FIRST)
-            .and_then(|pod| {
-                renderer.guard(&spec, &pod).and_then(|()| renderer.check(&spec, &pod)).map(|()| pod)
-            })
-            .map_err(|(reason, why)| format!("{reason}: {why}"));
+        let made = renderer.of_task(&spec).and_then(|of| {
+            let pod = of.draft(&launch, Attempt::FIRST)?;
+            of.guard(&pod)?;
+            of.check(&pod)?;
+            Ok(pod)
+        });
+        let pod = made.map_err(|(reason, why)| format!("{reason}: {why}"));
         explained.push(Explained { rule, misses, pod, spec });
     }
     print(&match of.output {

@@ -23,8 +23,18 @@ const STAGES: [&str; 12] = [
     "closing",
     "closed",
 ];
-const ERROR_SOURCES: [&str; 9] =
-    ["database", "kubernetes", "quota", "namespace", "hook", "pod", "intake", "watch", "recovery"];
+const ERROR_SOURCES: [&str; 10] = [
+    "database",
+    "kubernetes",
+    "quota",
+    "namespace",
+    "hook",
+    "identity",
+    "pod",
+    "intake",
+    "watch",
+    "recovery",
+];
 const OUTBOX: [&str; 5] = ["claims", "saves", "reads", "gets", "deletes"];
 
 pub(super) struct EngineMetrics {
@@ -35,6 +45,8 @@ pub(super) struct EngineMetrics {
     creates_in_flight: IntGauge,
     create_window: IntGauge,
     namespaces_held: IntGauge,
+    branches_waiting: IntGauge,
+    held_for_branches: IntGauge,
     outbox: IntGaugeVec,
     counts: Counts,
     counted: Mutex<Counters>,
@@ -70,6 +82,14 @@ impl EngineMetrics {
                 "windlass_namespaces_held",
                 "Namespaces held back: their quota is full, or they are not ready.",
             )?,
+            branches_waiting: page.gauge(
+                "windlass_pods_waiting_for_branch_interface",
+                "Pods with security groups that are being created or have not started.",
+            )?,
+            held_for_branches: page.gauge(
+                "windlass_launches_held_for_branch_interfaces",
+                "Launches whose pods are not made yet: others have to get their branch interfaces first.",
+            )?,
             outbox: page.gauges(
                 "windlass_outbox_depth",
                 "Work waiting for its batch, by kind.",
@@ -92,6 +112,8 @@ impl EngineMetrics {
         self.ready.set(gauge(report.ready));
         self.creates_in_flight.set(gauge(report.creates_in_flight));
         self.create_window.set(i64::from(report.window));
+        self.branches_waiting.set(gauge(report.branches_waiting));
+        self.held_for_branches.set(gauge(report.held_for_branches));
         self.namespaces_held.set(gauge(report.held_namespaces.len() as u64));
         for (kind, depth) in &report.outbox {
             self.outbox.with_label_values(&[kind]).set(gauge(*depth));

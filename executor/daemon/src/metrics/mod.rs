@@ -10,7 +10,9 @@ use std::time::Duration;
 
 pub use page::Entry;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, TextEncoder,
+};
 use windlass_cluster::{Observer, Verb};
 use windlass_core::ids::PodRef;
 use windlass_engine::Report;
@@ -20,6 +22,9 @@ use page::{LATENCY, Page};
 
 const VERBS: [Verb; 8] =
     [Verb::Create, Verb::Get, Verb::Logs, Verb::List, Verb::Watch, Verb::Delete, Verb::Patch, Verb::Review];
+/// Reasons of the VPC resource controller's warnings (its version 1.8.2).
+const WARNINGS: [&str; 4] =
+    ["BranchAllocationFailed", "BranchENIAnnotationFailed", "SecurityGroupRequested", "other"];
 /// How the plugin's wake reached us.
 pub const WAKES: [&str; 2] = ["socket", "notify"];
 /// A turn of the loop costs microseconds; over 100 ms something is wrong.
@@ -44,6 +49,8 @@ pub struct Metrics {
     pub wakes: IntCounterVec,
     /// A template file that could not be read again; the last good one stays in use.
     pub template_faults: IntCounter,
+    controller_warnings: IntCounterVec,
+    branch_interfaces: IntGauge,
 }
 
 impl Metrics {
@@ -102,6 +109,16 @@ impl Metrics {
                 "windlass_template_faults_total",
                 "Times that a changed pod template could not be used; the last good one stays.",
             )?,
+            controller_warnings: page.counters(
+                "windlass_vpc_controller_warnings_total",
+                "Warnings of the VPC resource controller about pods of the watched namespaces, by reason.",
+                "reason",
+                &WARNINGS,
+            )?,
+            branch_interfaces: page.gauge(
+                "windlass_branch_interfaces",
+                "Branch network interfaces of the nodes that identity rules with security groups choose.",
+            )?,
             registry: Registry::new(),
             entries: Vec::new(),
         };
@@ -132,6 +149,17 @@ impl Metrics {
     /// A pod was created so many microseconds after its task was queued. The scheduler's clock may be ahead of ours.
     pub fn created_after(&self, micros: i64) {
         self.queued_to_created.observe(micros.max(0) as f64 / 1e6);
+    }
+
+    /// The VPC resource controller warns of a pod.
+    pub fn controller_warning(&self, reason: &str) {
+        let reason = WARNINGS.into_iter().find(|known| *known == reason).unwrap_or("other");
+        self.controller_warnings.with_label_values(&[reason]).inc();
+    }
+
+    /// The nodes have so many.
+    pub fn branch_interfaces(&self, all: u64) {
+        self.branch_interfaces.set(i64::try_from(all).unwrap_or(i64::MAX));
     }
 
     /// What the engine says of itself, now and then.

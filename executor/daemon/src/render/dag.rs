@@ -55,7 +55,9 @@ pub async fn dag(config: &Config, of: &RenderDag) -> Result<(), Failure> {
         match renderer.make(spec, &LaunchId::of(&installation, &spec.queueing), Attempt::FIRST).await {
             Ok(pod) => pods.push((spec, pod)),
             Err(Unmade::NotNow(why)) => faults.push(format!("{}: {why}", spec.queueing.key)),
-            Err(Unmade::Never(reason, why)) => faults.push(format!("{}: {reason}: {why}", spec.queueing.key)),
+            Err(Unmade::Never(reason, why) | Unmade::NotYet(reason, why)) => {
+                faults.push(format!("{}: {reason}: {why}", spec.queueing.key));
+            }
         }
     }
     print(&of.write(&pods))?;

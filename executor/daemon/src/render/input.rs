@@ -135,6 +135,7 @@ impl Input {
         Ok(TaskSpec {
             has_pod_mutation_hook: false,
             command_is_own: false,
+            branches: None,
             command: self.command.unwrap_or_else(|| worker_command(&key, None)),
             queueing: Queueing { key, try_number, queued_at: usual.queueing.queued_at },
             queue: self.queue.unwrap_or(usual.queue),

@@ -130,17 +130,21 @@ pub async fn pod(config: &Config, of: &RenderPod) -> Result<(), Failure> {
         Failure::other(format!("{what} {}: {reason}: {message}", spec.queueing.key))
     };
     let attempt = Attempt(of.attempt);
-    let draft = renderer.draft(&spec, &launch, attempt).map_err(|why| failed("no pod for", why))?;
-    let pod = match renderer.mutate(draft.clone(), &spec, &launch, attempt).await {
+    let no_pod = |why| failed("no pod for", why);
+    let of_task = renderer.of_task(&spec).map_err(no_pod)?;
+    let draft = of_task.draft(&launch, attempt).map_err(no_pod)?;
+    let pod = match of_task.mutate(draft.clone(), &launch, attempt).await {
         Ok(pod) => pod,
-        Err(Unmade::Never(reason, message)) => return Err(failed("no pod for", (reason, message))),
+        Err(Unmade::Never(reason, message) | Unmade::NotYet(reason, message)) => {
+            return Err(no_pod((reason, message)));
+        }
         Err(Unmade::NotNow(why)) => {
             print(&of.write(&draft))?;
             return Err(Failure::other(format!("this is the pod before pod_mutation_hook: {why}")));
         }
     };
     print(&of.write(&pod))?;
-    let allowed = renderer.guard(&spec, &draft).and_then(|()| renderer.check(&spec, &pod));
+    let allowed = of_task.guard(&draft).and_then(|()| of_task.check(&pod));
     allowed.map_err(|why| failed("this pod would not be created for", why))
 }
 

@@ -10,7 +10,7 @@ use windlass_core::cluster::CreateAnswer;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
 use windlass_core::outcome::{Outcome, Reason};
-use windlass_core::pod_view::{ContainerState, Gate, PodPhase, PodView};
+use windlass_core::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 use windlass_core::store::{
     ClaimAnswer, IntakePass, LaunchRow, QueuedTask, SaveAnswer, StoredStage, TermAnswer,
 };
@@ -120,7 +120,7 @@ fn name(ask: &Ask) -> &'static str {
     }
 }
 
-fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) -> QueuedTask {
+pub(crate) fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) -> QueuedTask {
     let key = TaskKey { dag_id: "d".into(), task_id: task_id.into(), run_id: "r".into(), map_index: -1 };
     let queueing = Queueing { key, try_number: 1, queued_at: UtcMicros(queued_at) };
     let launch = LaunchId::of(&InstallationId("i".into()), &queueing);
@@ -136,13 +136,14 @@ fn task(task_id: &str, namespace: &str, priority_weight: i32, queued_at: i64) ->
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         command: vec![],
         executor_config: Ok(ExecutorConfig::default()),
     };
     QueuedTask { launch, spec: Arc::new(spec), pod: PodRef { namespace: namespace.into(), name } }
 }
 
-fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
+pub(crate) fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
     Box::new(PodView {
         pod: task.pod.clone(),
         uid: PodUid(uid.into()),
@@ -159,6 +160,7 @@ fn pod(task: &QueuedTask, uid: &str) -> Box<PodView> {
         unschedulable: None,
         disruption: None,
         gate: Gate::Open,
+        branch: Branch::NotDemanded,
     })
 }
 

@@ -49,6 +49,7 @@ fn pod_of(case: &Value) -> Result<Value, String> {
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         command: serde_json::from_value(input["command"].clone()).unwrap(),
         executor_config,
     };

@@ -1,4 +1,4 @@
-//! Service accounts, as far as policies select by them.
+//! Service accounts, as far as policies select by them and pods get their role from them.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,35 @@ use serde_json::Value;
 
 use crate::identity::Labels;
 use crate::identity::field::Field;
+use crate::identity::irsa::ANNOTATION_ROLE;
 use crate::pod::FieldError;
 
-/// The labels of all known service accounts, by namespace and name. A watch keeps it with [`ServiceAccounts::insert`]
-/// and [`ServiceAccounts::remove`].
+/// All known service accounts, by namespace and name. A watch keeps it with [`ServiceAccounts::insert`] and
+/// [`ServiceAccounts::remove`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAccounts {
-    namespaces: BTreeMap<String, BTreeMap<String, Labels>>,
+    namespaces: BTreeMap<String, BTreeMap<String, Account>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Account {
+    labels: Labels,
+    /// Annotation `eks.amazonaws.com/role-arn`.
+    role: Option<String>,
 }
 
 impl ServiceAccounts {
     /// Adds a service account, or replaces the one of the same name.
     pub fn insert(&mut self, namespace: &str, name: &str, labels: Labels) {
-        self.namespaces.entry(namespace.to_owned()).or_default().insert(name.to_owned(), labels);
+        let account = Account { labels, role: None };
+        self.namespaces.entry(namespace.to_owned()).or_default().insert(name.to_owned(), account);
+    }
+
+    /// Notes the role that a known service account carries.
+    pub fn set_role(&mut self, namespace: &str, name: &str, role: Option<String>) {
+        if let Some(account) = self.namespaces.get_mut(namespace).and_then(|names| names.get_mut(name)) {
+            account.role = role;
+        }
     }
 
     /// Adds the service account of a JSON object.
@@ -35,6 +51,8 @@ impl ServiceAccounts {
         let name = metadata.get("name")?.required_text()?;
         let namespace = metadata.get("namespace")?.text()?;
         self.insert(&namespace, &name, metadata.get("labels")?.map()?);
+        let annotations = metadata.get("annotations")?.map()?;
+        self.set_role(&namespace, &name, annotations.get(ANNOTATION_ROLE).cloned());
         Ok(())
     }
 
@@ -50,6 +68,11 @@ impl ServiceAccounts {
 
     /// The labels of a service account; `None` if it is not known.
     pub fn labels(&self, namespace: &str, name: &str) -> Option<&Labels> {
-        self.namespaces.get(namespace)?.get(name)
+        Some(&self.namespaces.get(namespace)?.get(name)?.labels)
+    }
+
+    /// The ARN of the role that a service account carries.
+    pub fn role(&self, namespace: &str, name: &str) -> Option<&str> {
+        self.namespaces.get(namespace)?.get(name)?.role.as_deref()
     }
 }

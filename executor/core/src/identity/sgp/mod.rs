@@ -18,7 +18,7 @@ pub mod webhook;
 
 pub use account::ServiceAccounts;
 pub use pod::{PodFacts, PodKind};
-pub use pod_eni::{Asks, BranchInterface, PodEniError, pod_asks_for_branch};
+pub use pod_eni::{Asks, BranchInterface, PodEniError, pod_asks_for_branch, standing};
 pub use policy::{Match, Policies, SecurityGroupPolicy};
 pub use question::{answer, from_manifests};
 

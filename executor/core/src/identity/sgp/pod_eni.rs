@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::POD_ENI;
 use crate::identity::field::{Field, kind_of};
 use crate::pod::FieldError;
+use crate::pod_view::Branch as Standing;
 
 /// The network interface that the controller made for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,27 @@ impl BranchInterface {
         };
         Ok(Self { private_ip: address("privateIp")?, ipv6: address("ipv6Addr")? })
     }
+}
+
+/// How a pod that has to have a branch interface stands, by the value of its annotation [`POD_ENI`] and its
+/// `status.podIP` (empty: it has none yet). Any other address is one of its node's, with the node's groups.
+pub fn standing(annotation: Option<&str>, pod_ip: &str) -> Standing {
+    let bypassed = |which: String| Standing::Bypassed {
+        why: format!("it runs with its node's security groups: its address is {pod_ip}, and {which}"),
+    };
+    let interface = match annotation.map(BranchInterface::read) {
+        Some(Ok(interface)) => interface,
+        // The CNI plugin gives no address then.
+        Some(Err(_)) | None if pod_ip.is_empty() => return Standing::Awaited,
+        Some(Err(error)) => return bypassed(error.to_string()),
+        None => return bypassed("it has no branch network interface".into()),
+    };
+    let own = [&interface.private_ip, &interface.ipv6].into_iter().flatten();
+    if pod_ip.is_empty() || own.clone().any(|address| address == pod_ip) {
+        return Standing::Attached;
+    }
+    let own: Vec<&str> = own.map(String::as_str).collect();
+    bypassed(format!("that of its branch network interface is {}", own.join(" or ")))
 }
 
 /// Whether a pod asks for an interface where the CNI plugin looks.

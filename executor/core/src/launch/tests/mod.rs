@@ -3,16 +3,17 @@
 mod after;
 mod alive;
 mod before;
+mod branch;
 mod gate;
 mod verdict;
 
 use super::*;
 use crate::cluster::{CreateAnswer, DeleteAnswer, GetAnswer};
 use crate::ids::TaskKey;
-use crate::outcome::{OutcomeKind, Reason};
-use crate::pod_view::{ContainerState, Gate, PodPhase, PodView};
+use crate::outcome::{Outcome, OutcomeKind, Reason};
+use crate::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 use crate::store::LaunchChange;
-use crate::task::{DagFacts, ExecutorConfig, TaskRow, TaskState, TaskView};
+use crate::task::{DagFacts, ExecutorConfig, TaskRow, TaskSpec, TaskState, TaskView};
 use crate::time::UtcMicros;
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ fn queued_task() -> QueuedTask {
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         command: vec!["airflow".into()],
         executor_config: Ok(ExecutorConfig::default()),
     };
@@ -59,6 +61,7 @@ fn view(launch: &Launch) -> PodView {
         unschedulable: None,
         disruption: None,
         gate: Gate::Open,
+        branch: Branch::NotDemanded,
     }
 }
 
@@ -124,6 +127,10 @@ impl Story {
 
     fn tell(&mut self, fact: Fact) -> Vec<Action> {
         self.launch.apply(fact, self.now, &self.policy)
+    }
+
+    fn shows(&mut self, view: PodView) -> Vec<Action> {
+        self.tell(Fact::PodSeen(Box::new(view)))
     }
 
     fn ends(&mut self, exit_code: i32, reason: &str) {

@@ -1,7 +1,7 @@
 use windlass_core::doctor::{ClusterFacts, Limits, Scheduler, Term, why};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::outcome::{Outcome, Reason};
-use windlass_core::pod_view::{ContainerState, Gate, PodView};
+use windlass_core::pod_view::{Branch, ContainerState, Gate, PodView};
 use windlass_core::store::{LaunchRow, StoredStage};
 use windlass_core::task::TaskState;
 
@@ -100,6 +100,7 @@ fn a_story() -> Story {
         unschedulable: Some("0/3 nodes are available: 3 Insufficient cpu".into()),
         disruption: None,
         gate: Gate::Open,
+        branch: Branch::NotDemanded,
     };
     let pods = vec![ListedPod { view, node: String::new(), task: None, launch: None }];
     story.facts.cluster = Some(ClusterFacts { pods, complete: true, ..ClusterFacts::default() });

@@ -5,7 +5,9 @@
 //! the objects by which a cluster has them.
 
 pub mod configuration;
+mod go;
 pub mod irsa;
 pub mod policy;
 pub mod review;
 pub mod server;
+pub mod sgp;

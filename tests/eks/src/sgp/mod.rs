@@ -2,11 +2,15 @@
 //! are the real ones, and its recordings are the test; how it writes a pod anew (empty `status` and the like) is not
 //! repeated. Which policies match is core's answer, which the recordings of `sgp_match` hold to.
 
+mod known;
+
 use serde_json::{Map, Value, json};
 use windlass_core::identity::sgp::{FARGATE_POD_SG, Match, MatchError, POD_ENI, PodFacts, PodKind};
 
 use crate::go;
 use crate::review::Verdict;
+
+pub use known::Known;
 
 /// The resource that Windows pods ask for where the controller manages their addresses.
 pub const PRIVATE_IPV4: &str = "vpc.amazonaws.com/PrivateIPv4Address";

@@ -3,16 +3,14 @@
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that reads its fixtures")]
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use windlass_core::identity::sgp::webhook::{AnnotationReview, mutate, validate_annotation};
 use windlass_core::identity::sgp::{
-    Asks, Branch, BranchInterface, Match, MatchError, PodFacts, Policies, SecurityGroupPolicy,
-    ServiceAccounts, answer, decide, from_manifests, matching_groups, pod_asks_for_branch,
+    Branch, BranchInterface, Match, MatchError, PodFacts, Policies, SecurityGroupPolicy, ServiceAccounts,
+    answer, decide, from_manifests, matching_groups, pod_asks_for_branch,
 };
 
 fn cases(name: &str) -> Vec<Value> {
@@ -72,37 +70,6 @@ fn manifests_ask_the_same_question() {
     }
 }
 
-/// The groups of the annotation as a set: their order across policies is one of chance.
-fn with_sets(mut after: Value) -> Value {
-    if let Some(groups) = after["annotations"].get_mut("fargate.amazonaws.com/pod-sg") {
-        let set: BTreeSet<&str> = groups.as_str().unwrap().split(',').collect();
-        *groups = json!(set);
-    }
-    after
-}
-
-#[test]
-fn pods_after_the_webhook() {
-    for case in cases("sgp_webhook.json") {
-        let (id, input, expected) = (&case["id"], &case["input"], &case["expected"]);
-        let windows_ipam = input["windowsIPAM"] == true;
-        let namespace = input["requestNamespace"].as_str().unwrap();
-        let ours = mutate(&input["pod"], namespace, windows_ipam, |pod| find(input, pod));
-        let told = json!({"allowed": ours.allowed(), "code": ours.code, "message": ours.message});
-        for field in ["allowed", "code", "message"] {
-            assert_eq!(told[field], expected[field], "{id} {field}");
-        }
-        let after = ours.pod.map(|pod| {
-            json!({
-                "resources": pod["spec"]["containers"][0]["resources"],
-                "annotations": pod["metadata"]["annotations"],
-                "namespace": pod["metadata"]["namespace"],
-            })
-        });
-        assert_eq!(after.map(with_sets), expected.get("after").cloned().map(with_sets), "{id}");
-    }
-}
-
 #[test]
 fn the_decision_is_the_webhooks() {
     for case in cases("sgp_webhook.json") {
@@ -126,33 +93,6 @@ fn the_decision_is_the_webhooks() {
             }
         }
     }
-}
-
-#[test]
-fn who_may_write_the_annotations() {
-    for case in cases("sgp_annotation_validate.json") {
-        let (id, input, expected) = (&case["id"], &case["input"], &case["expected"]);
-        let ours = validate_annotation(&AnnotationReview {
-            operation: input["operation"].as_str().unwrap(),
-            user: input["user"].as_str().unwrap(),
-            pod: &input["pod"],
-            old_pod: &input["oldPod"],
-            windows_ipam: input["windowsIPAM"] == true,
-        });
-        let told = json!({"allowed": ours.allowed(), "code": ours.code, "message": ours.message});
-        assert_eq!(told, *expected, "{id}");
-    }
-}
-
-#[test]
-fn the_webhooks_pod_asks_where_the_cni_looks() {
-    let mut pod = cases("sgp_webhook.json")[0]["input"]["pod"].clone();
-    let found = || Ok(Match { groups: vec!["sg-1".into()], policies: vec!["p".into()] });
-    assert_eq!(pod_asks_for_branch(&pod), Asks::No);
-    pod = mutate(&pod, "airflow", false, |_| found()).pod.unwrap();
-    assert_eq!(pod_asks_for_branch(&pod), Asks::ContainerZero);
-    pod["spec"]["containers"].as_array_mut().unwrap().insert(0, json!({"name": "proxy"}));
-    assert_eq!(pod_asks_for_branch(&pod), Asks::OtherContainer("base".into()));
 }
 
 /// JSON with the field names that are looked at, and any value in them.
@@ -240,19 +180,6 @@ fn read_everything(value: &Value) {
     let found = |_: &PodFacts| Ok(Match { groups: vec!["sg-1".into()], policies: vec!["p".into()] });
     for pod in [value, &value["pod"]] {
         let _ = PodFacts::before_create(pod, "n").map(|facts| decide(&facts, found));
-        for windows_ipam in [false, true] {
-            let _ = mutate(pod, "n", windows_ipam, found);
-            for operation in ["CREATE", "UPDATE", "DELETE"] {
-                let old_pod = &value["spec"];
-                let _ = validate_annotation(&AnnotationReview {
-                    operation,
-                    user: "me",
-                    pod,
-                    old_pod,
-                    windows_ipam,
-                });
-            }
-        }
     }
 }
 

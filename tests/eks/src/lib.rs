@@ -1,11 +1,16 @@
-//! windlass-eks: what EKS' admission webhooks do to a pod, without EKS.
+//! windlass-eks: what EKS' admission webhooks and AWS's controller do to a pod, without EKS.
 //!
-//! `irsa` is the pod identity webhook as a function, compared with recordings of the real one (`tests/fixtures/eks`).
-//! `server` answers AdmissionReviews over HTTPS, and can be silent, slow, wrong or down. `configuration` and `policy` are
-//! the objects by which a cluster has them.
+//! `irsa` is the pod identity webhook as a function, `sgp` that of security groups for pods, both compared with
+//! recordings of the real ones (`tests/fixtures/eks`). `server` answers AdmissionReviews over HTTPS, and can be silent,
+//! slow, wrong or down. `branch` gives pods of an API server their branch interfaces. `configuration` and `policy` are
+//! the objects by which a cluster has them, `cluster` puts what belongs to security groups on an API server.
 
+pub mod branch;
+pub mod cluster;
 pub mod configuration;
+mod go;
 pub mod irsa;
 pub mod policy;
 pub mod review;
 pub mod server;
+pub mod sgp;

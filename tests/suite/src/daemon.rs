@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use windlass_lab::control_plane::ControlPlane;
 use windlass_lab::folder::Folder;
 use windlass_lab::postgres::Postgres;
 use windlass_lab::prepare::workspace;
@@ -243,6 +244,26 @@ pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<Option<T
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+/// Writes the files of a daemon that works as the administrator of a control plane, with these rules and this pod
+/// template, and returns the variables that lead to them.
+pub fn with_rules(
+    plane: &ControlPlane,
+    folder: &Path,
+    namespace: &str,
+    rules: &str,
+    template: &str,
+) -> Result<Variables> {
+    for (file, text) in [("windlass.toml", rules), ("template.yaml", template), ("token", plane.token())] {
+        fs::write(folder.join(file), text)?;
+    }
+    fs::copy(plane.ca(), folder.join("ca.crt"))?;
+    let mut variables = service_account(plane.url(), folder, namespace);
+    let path = |file: &str| folder.join(file).display().to_string();
+    variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), path("template.yaml"));
+    variables.insert("WINDLASS_CONFIG".into(), path("windlass.toml"));
+    Ok(variables)
 }
 
 /// Variables that lead to an API server with the files of a service account in `folder`.

@@ -16,7 +16,7 @@ use windlass_eks::review::Verdict;
 use windlass_eks::server::{Handler, MUTATE_IRSA, Mode, VALIDATE_SGP, Webhooks};
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
-use windlass_suite::daemon::{Daemon, Database, Variables, service_account, until, windlass};
+use windlass_suite::daemon::{Daemon, Database, Variables, until, windlass, with_rules};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/etl";
 
@@ -72,16 +72,8 @@ impl World {
             Verdict::Allow
         });
         let webhooks = Webhooks::start([(MUTATE_IRSA, handler()), (VALIDATE_SGP, validate)]).await?;
-        for (file, text) in [("windlass.toml", RULES), ("template.yaml", TEMPLATE), ("token", plane.token())]
-        {
-            fs::write(folder.join(file), text)?;
-        }
-        fs::copy(plane.ca(), folder.join("ca.crt"))?;
-        let mut variables = service_account(plane.url(), folder.path(), "tasks");
+        let mut variables = with_rules(&plane, folder.path(), "tasks", RULES, TEMPLATE)?;
         variables.extend(database.daemon());
-        let path = |file: &str| folder.join(file).display().to_string();
-        variables.insert("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE".into(), path("template.yaml"));
-        variables.insert("WINDLASS_CONFIG".into(), path("windlass.toml"));
         let world = Self { folder, database, plane, webhooks, variables, refuses_updates };
         world.post("mutatingwebhookconfigurations", &irsa_mutating(&world.webhooks)).await?;
         Ok(world)

@@ -5,7 +5,6 @@
 //! times of its caches and look-ups, and refusals of fields that it does not use.
 
 mod account;
-mod go;
 mod inject;
 
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::go;
 use crate::review::{self, Reply, Verdict};
 
 /// The program's flags, with its defaults. The names in JSON are those of the recordings.
@@ -134,7 +134,11 @@ impl Webhook {
     /// Judges an AdmissionReview's `request`: its `object`, in its `namespace`.
     pub fn admit(&self, request: &Value) -> Admission {
         let pod = &request["object"];
-        if let Some(message) = go::refusal(pod) {
+        let refusal = match pod {
+            Value::Null => Some("unexpected end of JSON input".to_owned()),
+            pod => go::refusal(pod),
+        };
+        if let Some(message) = refusal {
             return Admission { allowed: false, message: Some(message), patch: None, pod_after: None };
         }
         let namespace = request["namespace"].as_str().unwrap_or_default();

@@ -1,5 +1,7 @@
 //! `tests/fixtures/eks`, in the words of the tests.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 use windlass_eks::irsa::Webhook;
 
@@ -8,6 +10,13 @@ pub(crate) struct Case {
     pub(crate) id: String,
     pub(crate) input: Value,
     pub(crate) expected: Value,
+}
+
+impl From<Value> for Case {
+    fn from(mut case: Value) -> Self {
+        let id = format!("{} {}", case["id"], case["title"]);
+        Self { id, input: case["input"].take(), expected: case["expected"].take() }
+    }
 }
 
 impl Case {
@@ -33,10 +42,14 @@ pub(crate) fn irsa() -> Vec<Case> {
     let text = include_str!("../../../fixtures/eks/irsa_webhook.json");
     let Value::Array(cases) = serde_json::from_str(text).unwrap() else { panic!("a list of cases") };
     assert!(cases.len() > 70);
-    let case = |mut case: Value| Case {
-        id: format!("{} {}", case["id"], case["title"]),
-        input: case["input"].take(),
-        expected: case["expected"].take(),
-    };
-    cases.into_iter().map(case).collect()
+    cases.into_iter().map(Case::from).collect()
+}
+
+/// The recordings of the controller of security groups in a file of `tests/fixtures/eks`.
+pub(crate) fn sgp(name: &str) -> Vec<Case> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/eks").join(name);
+    let mut file: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let Value::Array(cases) = file["cases"].take() else { panic!("a list of cases") };
+    assert_eq!(Value::from(cases.len()), file["n"]);
+    cases.into_iter().map(Case::from).collect()
 }

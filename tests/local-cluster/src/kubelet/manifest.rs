@@ -62,9 +62,17 @@ pub(crate) struct Container {
     pub(crate) working_dir: String,
     pub(crate) env: Vec<EnvVar>,
     pub(crate) env_from: Vec<EnvFrom>,
+    pub(crate) resources: Resources,
     pub(crate) termination_message_policy: String,
     /// `Always` on an init container makes it a sidecar: it runs beside the others.
     pub(crate) restart_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Resources {
+    /// Only their names count here.
+    pub(crate) limits: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

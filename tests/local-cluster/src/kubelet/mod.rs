@@ -3,7 +3,7 @@
 //! As a real one: env with references and expansion, init containers, sidecars, restart policies, exit codes, graceful
 //! deletion, statuses and conditions, events for failures, the pod's own host name. Not as a real one: no image is
 //! pulled (names that begin with `invalid/` fail), no volume is mounted (paths are the machine's), no network of its
-//! own, no probes, no resource limits, no exec. Containers die with the kubelet.
+//! own (but see [`KubeletOptions::branch_interfaces`]), no probes, no resource limits, no exec. Containers die with the kubelet.
 //!
 //! Faults come by annotation, see [`FAULT_ANNOTATION`].
 
@@ -15,6 +15,7 @@ mod fault;
 mod follow;
 mod log_server;
 mod manifest;
+mod network;
 mod node;
 mod process;
 mod record;
@@ -65,6 +66,10 @@ pub struct KubeletOptions {
     pub image_env: BTreeMap<String, String>,
     /// More labels of the node.
     pub labels: BTreeMap<String, String>,
+    /// As the VPC CNI of EKS with ENABLE_POD_ENI: a pod whose first container asks for `vpc.amazonaws.com/pod-eni` starts
+    /// once the annotation of this name is there, and has the address in it. Without it such a pod gets an address of its
+    /// node, as others do.
+    pub branch_interfaces: bool,
     /// No processes: pods run for so long and succeed.
     pub fake_run: Option<Duration>,
     /// Keep the logs of deleted pods.
@@ -86,6 +91,7 @@ impl KubeletOptions {
             entrypoint: Vec::new(),
             image_env: BTreeMap::new(),
             labels: BTreeMap::new(),
+            branch_interfaces: false,
             fake_run: None,
             keep_logs: false,
             full_disk: None,
@@ -155,12 +161,17 @@ struct Context {
 }
 
 impl Context {
-    /// An address for one more pod: loopback, and its own, so that a pod's name can lead to it and back.
-    fn place(&self) -> env::Place {
+    /// An address for one more pod: loopback, and its own, so that a pod's name can lead to it and back. Empty where the
+    /// pod waits for that of its branch interface.
+    fn place(&self, pod: &Pod) -> env::Place {
+        let host_ip = HOST_IP.to_owned();
+        if self.options.branch_interfaces && network::wants_branch(pod) {
+            return env::Place { pod_ip: network::branch_address(pod).unwrap_or_default(), host_ip };
+        }
         let number = self.next_ip.fetch_add(1, Ordering::Relaxed);
         let [_, a, b, c] = number.to_be_bytes();
         let pod_ip = format!("127.{}.{b}.{c}", 64 + a % 128);
-        env::Place { pod_ip, host_ip: HOST_IP.to_owned() }
+        env::Place { pod_ip, host_ip }
     }
 }
 

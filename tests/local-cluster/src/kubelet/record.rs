@@ -216,8 +216,11 @@ impl PodRecord {
         let main: Vec<Value> = self.main.iter().map(|c| c.json(c.is_running(), uid)).collect();
         let mut status = json!({ "phase": phase, "conditions": conditions, "startTime": self.start_time,
             "hostIP": self.place.host_ip, "hostIPs": [{ "ip": self.place.host_ip }],
-            "podIP": self.place.pod_ip, "podIPs": [{ "ip": self.place.pod_ip }],
             "containerStatuses": main });
+        if !self.place.pod_ip.is_empty() {
+            status["podIP"] = json!(self.place.pod_ip);
+            status["podIPs"] = json!([{ "ip": self.place.pod_ip }]);
+        }
         if !self.init.is_empty() {
             let init: Vec<Value> = self.init.iter().map(|c| c.json(c.is_past(), uid)).collect();
             status["initContainerStatuses"] = json!(init);

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Context;
 use super::fault::{self, Fault};
 use super::manifest::Pod;
+use super::network;
 use super::process::Process;
 use super::record::{PodRecord, Slot, Verdict};
 use crate::{clock, logs};
@@ -64,7 +65,7 @@ pub(crate) struct Worker {
 impl Worker {
     pub(crate) fn new(context: Arc<Context>, pod: Arc<Pod>, updates: Updates) -> Self {
         let (exit_sender, exits) = mpsc::unbounded_channel();
-        let record = PodRecord::new(&pod, context.place(), &clock::now_text());
+        let record = PodRecord::new(&pod, context.place(&pod), &clock::now_text());
         Self {
             context,
             pod,
@@ -121,6 +122,9 @@ impl Worker {
             return End::Over;
         }
         self.report().await;
+        if let Some(end) = self.wait_for_address().await {
+            return end;
+        }
         let _room = match self.wait_for_room().await {
             Ok(room) => room,
             Err(end) => return end,
@@ -144,6 +148,26 @@ impl Worker {
                 () = sleep_until(wake) => self.timers().await,
             }
         }
+    }
+
+    /// Waits for the address of a branch interface; as the real network, it fails until that is there.
+    async fn wait_for_address(&mut self) -> Option<End> {
+        let mut told = false;
+        while self.record.place.pod_ip.is_empty() {
+            if let Some(address) = network::branch_address(&self.pod) {
+                self.record.place.pod_ip = address;
+                return None;
+            }
+            if !told {
+                told = true;
+                self.context.client.event(&self.pod, "Warning", network::FAILED.0, network::FAILED.1).await;
+            }
+            let followed = self.updates.changed().await.is_ok();
+            if let Some(end) = self.look(followed) {
+                return Some(end);
+            }
+        }
+        None
     }
 
     /// Waits for one of the node's running slots.

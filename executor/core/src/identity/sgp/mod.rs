@@ -7,14 +7,13 @@
 //!
 //! [`PodFacts`], [`ServiceAccounts`] and [`Policies`] are what the controller looks at, [`matching_groups`] is its
 //! answer, [`decide`] what the webhook does with the pod. `pod_eni` reads what the controller wrote on a pod, and
-//! `question` answers for manifests. [`webhook`] is the webhook itself, for tests that stand in for it.
+//! `question` answers for manifests.
 
 mod account;
 mod pod;
 mod pod_eni;
 mod policy;
 mod question;
-pub mod webhook;
 
 pub use account::ServiceAccounts;
 pub use pod::{PodFacts, PodKind};
@@ -27,9 +26,6 @@ pub const POD_ENI: &str = "vpc.amazonaws.com/pod-eni";
 
 /// The annotation with the groups of a pod on Fargate, joined by commas.
 pub const FARGATE_POD_SG: &str = "fargate.amazonaws.com/pod-sg";
-
-/// The resource that Windows pods ask for where the controller manages their addresses.
-pub const PRIVATE_IPV4: &str = "vpc.amazonaws.com/PrivateIPv4Address";
 
 /// Why there is no answer for a pod. The text is the controller's, so that it can be compared.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

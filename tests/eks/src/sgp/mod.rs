@@ -1,14 +1,22 @@
-//! The controller's webhooks for pods, for tests that stand in for them. Answers and texts are the real ones; how the
-//! real one writes a pod anew (empty `status` and the like) is not repeated.
+//! The webhooks of security groups for pods (amazon-vpc-resource-controller-k8s v1.8.2) as functions. Answers and texts
+//! are the real ones, and its recordings are the test; how it writes a pod anew (empty `status` and the like) is not
+//! repeated. Which policies match is core's answer, which the recordings of `sgp_match` hold to.
 
-mod decode;
+mod known;
 
 use serde_json::{Map, Value, json};
+use windlass_core::identity::sgp::{FARGATE_POD_SG, Match, MatchError, POD_ENI, PodFacts, PodKind};
 
-use super::{FARGATE_POD_SG, Match, MatchError, POD_ENI, PRIVATE_IPV4, PodFacts, PodKind};
+use crate::go;
+use crate::review::Verdict;
+
+pub use known::Known;
+
+/// The resource that Windows pods ask for where the controller manages their addresses.
+pub const PRIVATE_IPV4: &str = "vpc.amazonaws.com/PrivateIPv4Address";
 
 /// Who may change the annotations of the controller: EKS's controller, and two names that it ran under before.
-const CONTROLLERS: [&str; 3] = [
+pub const CONTROLLERS: [&str; 3] = [
     "eks:vpc-resource-controller",
     "system:serviceaccount:kube-system:vpc-resource-controller",
     "system:serviceaccount:kube-system:eks-vpc-resource-controller",
@@ -43,15 +51,26 @@ impl Admission {
     }
 }
 
+impl From<Admission> for Verdict {
+    fn from(admission: Admission) -> Self {
+        match admission.pod {
+            Some(pod) => Self::Mutated(pod),
+            None if admission.allowed() => Self::Allow,
+            None => Self::Deny { code: admission.code, message: admission.message },
+        }
+    }
+}
+
 /// The mutating webhook (`/mutate-v1-pod`, CREATE). `namespace` is the request's, `windows_ipam` whether the controller
-/// manages the addresses of Windows pods. `find` answers for the policies, as in [`super::decide`]; its error denies the pod.
+/// manages the addresses of Windows pods. `find` answers for the policies, as in [`windlass_core::identity::sgp::decide`];
+/// its error denies the pod.
 pub fn mutate(
     pod: &Value,
     namespace: &str,
     windows_ipam: bool,
     find: impl FnOnce(&PodFacts) -> Result<Match, MatchError>,
 ) -> Admission {
-    if let Some(error) = decode::error(pod) {
+    if let Some(error) = undecodable(pod) {
         return Admission::answer(400, error);
     }
     if pod.pointer("/spec/containers/0").is_none() {
@@ -108,7 +127,7 @@ pub fn validate_annotation(review: &AnnotationReview<'_>) -> Admission {
         "UPDATE" => &[pod, old_pod],
         _ => &[],
     };
-    if let Some(error) = decoded.iter().find_map(|pod| decode::error(pod)) {
+    if let Some(error) = decoded.iter().find_map(|pod| undecodable(pod)) {
         return Admission::answer(400, error);
     }
     // Absent and empty are the same on UPDATE.
@@ -126,6 +145,19 @@ pub fn validate_annotation(review: &AnnotationReview<'_>) -> Admission {
             Admission::answer(403, "annotation is not set by vpc-resource-controller")
         }
         _ => Admission::answer(200, ""),
+    }
+}
+
+/// Why the decoder of the controller's library takes the object for no pod.
+fn undecodable(pod: &Value) -> Option<String> {
+    match pod {
+        Value::Null => Some("there is no content to decode".into()),
+        Value::Object(_) => go::refusal(pod),
+        other => Some(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go value of type struct {{ \
+             APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
+            go::kind(other)
+        )),
     }
 }
 

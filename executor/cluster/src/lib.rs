@@ -13,9 +13,10 @@
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once), `neighbours` (those of a
-//! KubernetesExecutor) -> `preflight` (may we?). `page` is one
+//! KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor). `page` is one
 //! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
 
+mod accounts;
 mod config;
 mod connect;
 mod create;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::ProvideCredentials;
 use aws_smithy_http_client::{Builder, tls};
 
@@ -16,14 +16,18 @@ pub struct Account {
     config: SdkConfig,
 }
 
+/// The SDK's defaults, with the same TLS library as everywhere else in the daemon.
+pub(crate) fn loader() -> ConfigLoader {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    let client = Builder::new().tls_provider(tls).build_https();
+    aws_config::defaults(BehaviorVersion::latest()).http_client(client)
+}
+
 impl Account {
     /// Looks where the SDK looks: environment, profile, web identity (IRSA), container (EKS Pod Identity), instance.
     /// Credentials themselves are fetched when they are needed. `region` goes before the environment's.
     pub async fn find(region: Option<&str>) -> Self {
-        // The same TLS library as everywhere else in the daemon.
-        let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let client = Builder::new().tls_provider(tls).build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(client);
+        let mut loader = loader();
         if let Some(region) = region.filter(|region| !region.is_empty()) {
             loader = loader.region(Region::new(region.to_owned()));
         }

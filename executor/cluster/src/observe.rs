@@ -21,7 +21,7 @@ pub enum Verb {
     Delete,
     /// PATCH of labels, or of our scheduling gate.
     Patch,
-    /// SelfSubjectAccessReview, `/version`, dry runs.
+    /// SelfSubjectAccessReview, `/version`, dry runs; the doctor's service accounts and their tokens.
     Review,
 }
 

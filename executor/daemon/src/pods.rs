@@ -165,11 +165,22 @@ impl Renderer {
             return Ok(measure.clone());
         }
         let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
-        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
-        let pod = pod::render(&self.settings, &template, &rule.gives, &plain, &launch, Attempt::FIRST);
-        let measure = Arc::new(Measure::of(&pod.map_err(of_render)?));
+        let measure = Arc::new(Measure::of(&self.under(rule, &template, &plain)?));
         lock().insert(rule.name.clone(), (template, measure.clone()));
         Ok(measure)
+    }
+
+    /// The pod of some task of this rule that has no executor_config.
+    pub fn plain(&self, rule: &Rule) -> Result<Value, Denial> {
+        let any = || "any".to_owned();
+        let key = TaskKey { dag_id: any(), task_id: any(), run_id: any(), map_index: -1 };
+        let template = self.template_at(self.template.as_deref())?;
+        self.under(rule, &template, &imaginary(key))
+    }
+
+    fn under(&self, rule: &Rule, template: &Template, spec: &TaskSpec) -> Result<Value, Denial> {
+        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
+        pod::render(&self.settings, template, &rule.gives, spec, &launch, Attempt::FIRST).map_err(of_render)
     }
 
     fn template_at(&self, path: Option<&Path>) -> Result<Arc<Template>, Denial> {

@@ -2,6 +2,7 @@
 //!
 //! - [`control_plane`]: etcd, kube-apiserver and, if wanted, scheduler and controller-manager
 //! - [`postgres`]: PostgreSQL from a wheel; [`pgbouncer`]: a pooler in front of it
+//! - [`moto`]: a local AWS
 //! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
 //! - [`daemon`]: the daemon with the shipped grants and RBAC
 //! - [`plain_http`]: requests to probes, metrics and etcd
@@ -14,6 +15,7 @@ pub mod binaries;
 pub mod control_plane;
 pub mod daemon;
 pub mod folder;
+pub mod moto;
 pub mod pgbouncer;
 pub mod plain_http;
 pub mod ports;

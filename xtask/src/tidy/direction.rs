@@ -29,8 +29,9 @@ const SHIPPED: [(&str, &[&str]); 7] = [
 ];
 
 /// A client of the outside world belongs to one shipped crate; what is not shipped may use it too.
-const CLIENTS: [(&str, &[&str]); 6] = [
+const CLIENTS: [(&str, &[&str]); 7] = [
     ("aws-config", &["windlass-aws"]),
+    ("aws-sdk-sts", &["windlass-aws"]),
     ("aws-sigv4", &["windlass-aws"]),
     ("kube", &["windlass-cluster"]),
     ("k8s-openapi", &["windlass-cluster"]),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::codes_roles::ROLES;
 use super::codes_setup::SETUP;
 use super::codes_work::WORK;
 
@@ -59,6 +60,11 @@ pub enum Code {
     KubernetesLimited,
     TemplateInvalid,
     TemplateMissing,
+    TokenRefused,
+    RoleRefused,
+    RoleUnproven,
+    RoleShared,
+    DefaultAccount,
     QueuedWithoutLaunch,
     QueuedByUnregistered,
     QueuedForOtherExecutor,
@@ -118,12 +124,13 @@ impl Code {
     /// All that is known of it.
     pub fn about(self) -> &'static About {
         let place = self as usize;
-        SETUP.get(place).unwrap_or_else(|| &WORK[place - SETUP.len()])
+        let of_roles = || ROLES.get(place.wrapping_sub(SETUP.len()));
+        SETUP.get(place).or_else(of_roles).unwrap_or_else(|| &WORK[place - SETUP.len() - ROLES.len()])
     }
 
     /// All of them, in order.
     pub fn all() -> impl Iterator<Item = &'static About> {
-        SETUP.iter().chain(&WORK)
+        SETUP.iter().chain(&ROLES).chain(&WORK)
     }
 
     /// As shown.

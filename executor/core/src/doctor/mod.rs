@@ -5,9 +5,11 @@
 //! a finding counts only if a second look, some seconds later, finds it again ([`confirmed`]).
 //!
 //! `code` and the tables `codes_*` say what each finding means; `setup`, `tasks`, `launches` and `pods` find them;
-//! `repair` says which may be mended from outside, and why that is safe; `why` explains one task.
+//! `assume` explains why a rule's role cannot be had; `repair` says which may be mended from outside, and why that is safe; `why` explains one task.
 
+pub mod assume;
 mod code;
+mod codes_roles;
 mod codes_setup;
 mod codes_work;
 mod facts;

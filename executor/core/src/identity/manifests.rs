@@ -9,6 +9,9 @@ use super::irsa::{ANNOTATION_ROLE, DEFAULT_AUDIENCE};
 use super::rules::{Rule, Rules};
 use crate::pod::safe_label_value;
 
+/// Name of the Role of [`assume_grants`], and of its binding.
+pub const ASSUME_GRANT: &str = "windlass-assume";
+
 /// A service account that rules name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -92,6 +95,26 @@ fn object_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.chars().map(plain).collect();
     name.trim_matches('-').to_owned()
+}
+
+/// What `windlass doctor --assume` needs beyond deploy/rbac, by namespace: a Role for the service accounts that are to
+/// have a role, and no other. RBAC holds a `create` of the subresource to `resourceNames`, as the name is in its path.
+pub fn assume_grants(rules: &Rules, namespace: &str) -> BTreeMap<String, Value> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for account in accounts(rules, namespace).into_iter().filter(|account| !account.roles.is_empty()) {
+        names.entry(account.namespace).or_default().push(account.name);
+    }
+    let role = |(namespace, names): (String, Vec<String>)| {
+        let rule = |resource: &str, verb: &str| json!({ "apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": [verb] });
+        let role = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": { "name": ASSUME_GRANT, "namespace": namespace },
+            "rules": [rule("serviceaccounts", "get"), rule("serviceaccounts/token", "create")],
+        });
+        (namespace, role)
+    };
+    names.into_iter().map(role).collect()
 }
 
 /// The roles that rules expect, with the service accounts that must be able to assume each.
@@ -184,6 +207,24 @@ mod tests {
             ]
         );
         assert_eq!(namespaces(&rules(), "airflow"), BTreeSet::from(["airflow".into(), "data".into()]));
+    }
+
+    #[test]
+    fn tokens_are_granted_of_accounts_with_a_role_alone() {
+        let grants = assume_grants(&rules(), "airflow");
+        assert_eq!(grants.keys().collect::<Vec<_>>(), ["data"], "the account `worker` has no role");
+        assert_eq!(
+            grants["data"]["rules"],
+            json!([
+                {
+                    "apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["etl"], "verbs": ["get"],
+                },
+                {
+                    "apiGroups": [""], "resources": ["serviceaccounts/token"], "resourceNames": ["etl"],
+                    "verbs": ["create"],
+                },
+            ])
+        );
     }
 
     #[test]

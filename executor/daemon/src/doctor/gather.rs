@@ -9,7 +9,8 @@ use windlass_cluster::{Cluster, Level, NoObserver, Selection};
 use windlass_core::doctor::{ClusterFacts, Code, Facts, Finding, confirmed, examine as judge};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 
-use super::report::{CHECKS, Report};
+use super::assume;
+use super::report::{CHECKS, ROLES, Report};
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::config::fault::{Fault, Faults};
@@ -46,13 +47,13 @@ impl Seen {
     }
 }
 
-/// All checks in their order.
-pub(super) async fn examine(config: Option<&Config>, faults: &[Fault]) -> Seen {
+/// All checks in their order; `assume`: also whether roles can be had.
+pub(super) async fn examine(config: Option<&Config>, faults: &[Fault], assume: bool) -> Seen {
     let mut seen = Seen { report: Report::default(), store: None, cluster: None };
     let report = &mut seen.report;
     report.found("configuration", faults.iter().map(of_fault).collect(), "no faults");
     let Some(config) = config else {
-        for check in CHECKS.into_iter().skip(1) {
+        for check in CHECKS.into_iter().skip(1).filter(|check| assume || *check != ROLES) {
             report.skipped(check, "without a configuration there is nothing to look at");
         }
         return seen;
@@ -64,6 +65,9 @@ pub(super) async fn examine(config: Option<&Config>, faults: &[Fault]) -> Seen {
     };
     let (cluster, answered) = cluster(config, report).await;
     seen.cluster = cluster;
+    if assume {
+        assume::roles(config, seen.cluster.as_ref().filter(|_| answered), report).await;
+    }
     let hook = has_hook(seen.store.as_ref()).await;
     pods(config, installation.clone(), hook, report).await;
     let (Some(store), Some(installation)) = (&seen.store, installation) else {

@@ -1,6 +1,7 @@
 //! `windlass doctor`: is everything as it should be, and what does not fit together? Asks database and API server,
 //! lets the core judge, and with `--repair` mends what is safe to mend from outside.
 
+mod assume;
 mod gather;
 mod mend;
 mod report;
@@ -24,15 +25,25 @@ Ends with 0 if there is no finding of severity error, else with 1. It reads; onl
 beside a working leader: it deletes pods that no node has of launches that are over, pods that have ended and that
 delete_worker_pods says should be gone, and it marks outcomes as delivered that nobody waits for any more.
 
+--assume also works without the database. It needs `create` on `serviceaccounts/token` and `get` on the service accounts
+of the rules, which the daemon does without: `windlass identity render --what assume-grant` grants both. It asks STS of
+AWS_REGION (else the cluster's own region), or AWS_ENDPOINT_URL_STS, and needs no credentials of AWS.
+
 Examples:
   windlass doctor
   windlass doctor --output json | jq '.findings[] | select(.severity == \"error\")'
+  windlass doctor --assume                    does STS give each identity rule its role?
+  windlass doctor --assume --output json | jq '.roles[] | {role, arn, refused}'
   windlass doctor --repair
   windlass doctor --repair --yes")]
 pub struct Doctor {
     /// Form of the output
     #[arg(long, short, value_enum, default_value = "text")]
     output: Form,
+    /// Prove for each identity rule with a role that its service account becomes that role: a token by TokenRequest,
+    /// AssumeRoleWithWebIdentity, GetCallerIdentity
+    #[arg(long)]
+    assume: bool,
     /// Mend what is safe to mend, after showing it and asking
     #[arg(long)]
     repair: bool,
@@ -46,7 +57,7 @@ pub async fn doctor(config: Option<&Config>, faults: &[Fault], of: &Doctor) -> R
     if of.repair && !of.yes {
         may_ask(of.output)?;
     }
-    let mut seen = gather::examine(config, faults).await;
+    let mut seen = gather::examine(config, faults, of.assume).await;
     let plan = mend::plan(&seen.report);
     if of.output == Form::Text {
         print(&report::text(&seen.report))?;

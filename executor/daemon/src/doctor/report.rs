@@ -3,13 +3,17 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
+use windlass_core::doctor::assume::Proven;
 use windlass_core::doctor::{Code, Facts, Finding, Severity, count, span};
 
+use super::assume;
 use super::mend::Mended;
 
 /// All checks, in the order in which they are told.
-pub(super) const CHECKS: [&str; 7] =
-    ["configuration", "database", "schedulers", "leader", "API server", "pod template", "tasks"];
+pub(super) const CHECKS: [&str; 8] =
+    ["configuration", "database", "schedulers", "leader", "API server", "pod template", ROLES, "tasks"];
+/// The check of `--assume`.
+pub(super) const ROLES: &str = "roles";
 
 /// Findings of one code that people are shown; the document has all.
 const SHOWN_MAX: usize = 20;
@@ -21,6 +25,8 @@ pub(super) struct Report {
     pub(super) checks: Vec<Check>,
     /// What is not as it should be.
     pub(super) findings: Vec<Finding>,
+    /// What `--assume` proved; None: it was not asked for, or could not be.
+    pub(super) roles: Option<Vec<Proven>>,
     /// What `--repair` did.
     pub(super) repairs: Vec<Mended>,
 }
@@ -133,6 +139,7 @@ pub(super) fn text(report: &Report) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{:<14}{:<9}{}", check.name, check.state.as_str(), one_line(&check.detail));
     }
+    text.push_str(&assume::text(report.roles.as_deref().unwrap_or_default()));
     text.push_str(&format!("\n{}\n", summary(report)));
     let mut findings: Vec<&Finding> = report.findings.iter().collect();
     findings.sort_by_key(|finding| (std::cmp::Reverse(finding.code.severity()), finding.code));
@@ -200,7 +207,12 @@ pub(super) fn json(report: &Report) -> Value {
         })
         .collect();
     let repairs: Vec<Value> = report.repairs.iter().map(Mended::json).collect();
-    json!({"healthy": report.healthy(), "checks": checks, "findings": findings, "repairs": repairs})
+    let mut document =
+        json!({"healthy": report.healthy(), "checks": checks, "findings": findings, "repairs": repairs});
+    if let Some(roles) = &report.roles {
+        document["roles"] = roles.iter().map(assume::document).collect();
+    }
+    document
 }
 
 /// Body of docs/DOCTOR.md.

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use windlass_core::identity::manifests::{kubernetes, namespaces, roles, trust_policy};
+use windlass_core::identity::manifests::{
+    ASSUME_GRANT, assume_grants, kubernetes, namespaces, roles, trust_policy,
+};
 use windlass_core::identity::rules::Rules;
 
 use super::no_rules;
@@ -24,6 +26,7 @@ const NO_ISSUER: &str = "OIDC_ISSUER_WITHOUT_HTTPS";
 #[command(after_long_help = "\
 Examples:
   windlass identity render | kubectl apply --dry-run=server -f -
+  windlass identity render --what assume-grant | kubectl apply -f -
   windlass identity render --what trust-policy --oidc-issuer oidc.eks.eu-west-1.amazonaws.com/id/ABC
   windlass identity render --what terraform --oidc-issuer $(aws eks describe-cluster --name prod \\
       --query cluster.identity.oidc.issuer --output text | sed s,https://,,) > windlass-roles.tf")]
@@ -44,6 +47,8 @@ pub struct Render {
 enum What {
     /// ServiceAccounts, SecurityGroupPolicies, and the daemon's Role in each namespace.
     Kubernetes,
+    /// What `windlass doctor --assume` needs and the daemon does without: a Role and its binding in each namespace.
+    AssumeGrant,
     /// The trust policy of each role, as JSON.
     TrustPolicy,
     /// A ClusterConfig of eksctl with the service accounts and their roles.
@@ -59,6 +64,7 @@ pub fn render(config: &Config, of: &Render) -> Result<(), Failure> {
     let issuer = of.oidc_issuer.trim_start_matches("https://");
     print(&match of.what {
         What::Kubernetes => manifests(rules, namespace)?,
+        What::AssumeGrant => grants(rules, namespace)?,
         What::TrustPolicy => format!("{:#}\n", trust_policies(rules, namespace, issuer)),
         What::Eksctl => yaml::write(&eksctl(rules, namespace, &of.cluster)),
         What::Terraform => terraform(rules, namespace, issuer),
@@ -69,13 +75,33 @@ fn manifests(rules: &Rules, namespace: &str) -> Result<String, Failure> {
     let mut objects = kubernetes(rules, namespace);
     for namespace in namespaces(rules, namespace) {
         for text in [ROLE, BINDING] {
-            let mut object: Value = serde_saphyr::from_str(text)
-                .map_err(|error| Failure::other(format!("deploy/rbac cannot be read: {error}")))?;
-            object["metadata"]["namespace"] = namespace.as_str().into();
-            objects.push(object);
+            objects.push(shipped(text, &namespace)?);
         }
     }
-    Ok(objects.iter().map(|object| format!("---\n{}", yaml::write(object))).collect())
+    Ok(documents(&objects))
+}
+
+fn grants(rules: &Rules, namespace: &str) -> Result<String, Failure> {
+    let mut objects = Vec::new();
+    for (namespace, role) in assume_grants(rules, namespace) {
+        let mut binding = shipped(BINDING, &namespace)?;
+        binding["metadata"]["name"] = ASSUME_GRANT.into();
+        binding["roleRef"]["name"] = ASSUME_GRANT.into();
+        objects.extend([role, binding]);
+    }
+    Ok(documents(&objects))
+}
+
+/// An object of deploy/rbac in a namespace.
+fn shipped(text: &str, namespace: &str) -> Result<Value, Failure> {
+    let mut object: Value = serde_saphyr::from_str(text)
+        .map_err(|error| Failure::other(format!("deploy/rbac cannot be read: {error}")))?;
+    object["metadata"]["namespace"] = namespace.into();
+    Ok(object)
+}
+
+fn documents(objects: &[Value]) -> String {
+    objects.iter().map(|object| format!("---\n{}", yaml::write(object))).collect()
 }
 
 fn trust_policies(rules: &Rules, namespace: &str, issuer: &str) -> Value {
@@ -160,6 +186,18 @@ mod tests {
         for part in ["kind: ServiceAccount", "kind: Role\n", "kind: RoleBinding", "namespace: airflow"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    #[test]
+    fn the_grant_of_assume_is_bound_to_the_daemons_account() {
+        let text = grants(&rules(), "airflow").unwrap();
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+        assert_eq!(
+            (&objects[0]["kind"], &objects[0]["metadata"]["name"]),
+            (&json!("Role"), &json!("windlass-assume"))
+        );
+        assert_eq!(objects[1]["roleRef"]["name"], "windlass-assume");
+        assert_eq!(objects[1]["subjects"][0]["name"], "windlass");
     }
 
     #[test]

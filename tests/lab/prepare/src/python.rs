@@ -1,5 +1,6 @@
 //! The virtual environments that Airflow's parts run in: the pins of `tests/lab/airflow2.lock` or
-//! `tests/lab/airflow210.lock`, plus the plugin of this repository in editable form.
+//! `tests/lab/airflow210.lock`, plus the plugin of this repository in editable form. And that of a local AWS, by the pins
+//! of `tests/lab/moto.lock`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,26 +41,50 @@ impl Venv {
     }
 }
 
-/// The virtual environment, made when it is missing: half a minute to minutes, by the network.
+/// Name of the pins of the local AWS.
+const MOTO: &str = "moto";
+
+/// The virtual environment of an Airflow, made when it is missing: half a minute to minutes, by the network.
 pub fn venv(series: Series) -> Result<Venv> {
-    let (python, (major, minor)) = find_python()?;
     let plugin = workspace().join("scheduler-bridge/python");
-    let inputs: Vec<PathBuf> = [series.lock_file(), plugin.join("pyproject.toml")]
-        .into_iter()
-        .filter(|file| file.is_file())
-        .collect();
-    let name = format!("venv-{}-py{major}.{minor}-{}", series.pins(), fingerprint(&inputs)?);
-    let root = cache_dir()?.join(name);
-    let venv = Venv { root };
+    let project = plugin.join("pyproject.toml");
+    made(series.pins(), std::slice::from_ref(&project), |venv, log| {
+        if !project.is_file() {
+            return Ok(());
+        }
+        let mut package = uv(venv);
+        package.args(["--no-deps", "--editable"]).arg(&plugin);
+        run_long("installing windlass-airflow", package, log)
+    })
+}
+
+/// The virtual environment with `moto_server`, a local AWS; made when it is missing, in seconds.
+pub fn moto() -> Result<Venv> {
+    made(MOTO, &[], |_, _| Ok(()))
+}
+
+/// The virtual environment of some pins; `more`: other files that it is made from, `finish`: what else is installed.
+fn made(pins: &str, more: &[PathBuf], finish: impl FnOnce(&Venv, &Path) -> Result<()>) -> Result<Venv> {
+    let (python, (major, minor)) = find_python()?;
+    let lock = lock_file(pins);
+    let inputs: Vec<PathBuf> =
+        std::iter::once(&lock).chain(more).filter(|file| file.is_file()).cloned().collect();
+    let name = format!("venv-{pins}-py{major}.{minor}-{}", fingerprint(&inputs)?);
+    let venv = Venv { root: cache_dir()?.join(name) };
     if complete(&venv) {
         return Ok(venv);
     }
     locked("venv", || {
         if !complete(&venv) {
-            install(&python, &venv, series, &plugin)?;
+            install(&python, &venv, pins, &lock, finish)?;
         }
         Ok(venv)
     })
+}
+
+/// The pins, each exact.
+pub(crate) fn lock_file(pins: &str) -> PathBuf {
+    workspace().join(format!("tests/lab/{pins}.lock"))
 }
 
 /// A Python that Airflow 2.11 runs on and that can make a virtual environment. `WINDLASS_PYTHON` names one.
@@ -101,11 +126,17 @@ fn complete(venv: &Venv) -> bool {
     marker(venv).is_file()
 }
 
-fn install(python: &Path, venv: &Venv, series: Series, plugin: &Path) -> Result<()> {
+fn install(
+    python: &Path,
+    venv: &Venv,
+    pins: &str,
+    lock: &Path,
+    finish: impl FnOnce(&Venv, &Path) -> Result<()>,
+) -> Result<()> {
     if venv.root.exists() {
         fs::remove_dir_all(&venv.root).with_context(|| format!("remove {}", venv.root.display()))?;
     }
-    eprintln!("lab: making Airflow's virtual environment from tests/lab/{}.lock", series.pins());
+    eprintln!("lab: making a virtual environment from tests/lab/{pins}.lock");
     // Beside it, not in it: the folder is removed before another try. (with_extension would cut at the dot of 3.11.)
     let log = PathBuf::from(format!("{}.log", venv.root.display()));
 
@@ -118,14 +149,10 @@ fn install(python: &Path, venv: &Venv, series: Series, plugin: &Path) -> Result<
     run_long("installing uv", pip, &log)?;
 
     let mut packages = uv(venv);
-    packages.arg("-r").arg(series.lock_file());
-    run_long("installing Airflow", packages, &log)?;
+    packages.arg("-r").arg(lock);
+    run_long(&format!("installing {pins}"), packages, &log)?;
 
-    if plugin.join("pyproject.toml").is_file() {
-        let mut package = uv(venv);
-        package.args(["--no-deps", "--editable"]).arg(plugin);
-        run_long("installing windlass-airflow", package, &log)?;
-    }
+    finish(venv, &log)?;
     fs::write(marker(venv), "").context("mark the virtual environment as complete")
 }
 
@@ -146,8 +173,8 @@ mod tests {
 
     #[test]
     fn every_pin_is_exact() -> Result<()> {
-        for series in Series::ALL {
-            let lock = fs::read_to_string(series.lock_file())?;
+        for pins in Series::ALL.map(Series::pins).into_iter().chain([MOTO]) {
+            let lock = fs::read_to_string(lock_file(pins))?;
             let loose: Vec<_> =
                 lock.lines().filter(|line| !line.starts_with('#') && !line.contains("==")).collect();
             assert!(loose.is_empty(), "{loose:?}");

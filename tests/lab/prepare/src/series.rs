@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::cache::workspace;
+use crate::python::lock_file;
 
 /// Names the series that tests start: `2.10` or `2.11`.
 pub const SERIES_VARIABLE: &str = "WINDLASS_TEST_AIRFLOW";
@@ -56,7 +56,7 @@ impl Series {
 
     /// The pins.
     pub fn lock_file(self) -> PathBuf {
-        workspace().join(format!("tests/lab/{}.lock", self.pins()))
+        lock_file(self.pins())
     }
 }
 

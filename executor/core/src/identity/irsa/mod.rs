@@ -9,6 +9,7 @@ mod container;
 mod env;
 mod fault;
 mod skip;
+mod token;
 
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ use container::Found;
 pub use env::shadowing_env;
 pub use fault::{Fault, Wrong};
 pub use skip::skipped_containers;
+pub use token::{Claims, WebToken};
 
 /// Annotation of a service account with its role.
 pub const ANNOTATION_ROLE: &str = "eks.amazonaws.com/role-arn";

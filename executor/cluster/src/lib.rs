@@ -14,11 +14,12 @@
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once), `neighbours` (those of a
 //! KubernetesExecutor) -> `preflight` (may we?). `page` is one
-//! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
+//! page of a list, for both; `lean` decodes pods, `eks` is what the doctor looks at beside pods; `status` decodes refusals, `error` says what went wrong.
 
 mod config;
 mod connect;
 mod create;
+mod eks;
 mod error;
 mod lean;
 mod list;

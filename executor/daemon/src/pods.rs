@@ -200,6 +200,21 @@ impl Renderer {
         Ok(measure)
     }
 
+    /// The pod of a plain task under a rule, as it would be sent; None: without rules. No hook has seen it.
+    pub fn typical(&self, rule: Option<&Rule>) -> Result<Value, Denial> {
+        let key = ["windlass-doctor", "try", "doctor"].map(str::to_owned);
+        let [dag_id, task_id, run_id] = key;
+        let spec = imaginary(TaskKey { dag_id, task_id, run_id, map_index: -1 });
+        let none = Identity::default();
+        let identity = rule.map_or(&none, |rule| &rule.gives);
+        let template = self.template_at(self.template.as_deref())?;
+        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
+        let pod = pod::render(&self.settings, &template, identity, &spec, &launch, Attempt::FIRST);
+        let pod = pod.map_err(of_render)?;
+        pod::check(&pod).map_err(of_render)?;
+        Ok(pod)
+    }
+
     /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.
     pub fn check(&self, spec: &TaskSpec, pod: &Value) -> Result<(), Denial> {
         let namespace = self.place(spec);

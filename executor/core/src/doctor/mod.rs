@@ -5,11 +5,15 @@
 //! a finding counts only if a second look, some seconds later, finds it again ([`confirmed`]).
 //!
 //! `code` and the tables `codes_*` say what each finding means; `setup`, `tasks`, `launches` and `pods` find them;
+//! `eks` finds what is wrong with identities in an EKS cluster;
 //! `repair` says which may be mended from outside, and why that is safe; `why` explains one task.
 
 mod code;
+mod codes_eks;
+mod codes_identity;
 mod codes_setup;
 mod codes_work;
+pub mod eks;
 mod facts;
 mod finding;
 mod launches;

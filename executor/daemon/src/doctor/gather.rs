@@ -9,6 +9,7 @@ use windlass_cluster::{Cluster, Level, NoObserver, Selection};
 use windlass_core::doctor::{ClusterFacts, Code, Facts, Finding, confirmed, examine as judge};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 
+use super::eks;
 use super::report::{CHECKS, Report};
 use crate::cli::Failure;
 use crate::config::Config;
@@ -47,7 +48,7 @@ impl Seen {
 }
 
 /// All checks in their order.
-pub(super) async fn examine(config: Option<&Config>, faults: &[Fault]) -> Seen {
+pub(super) async fn examine(config: Option<&Config>, faults: &[Fault], eks: bool) -> Seen {
     let mut seen = Seen { report: Report::default(), store: None, cluster: None };
     let report = &mut seen.report;
     report.found("configuration", faults.iter().map(of_fault).collect(), "no faults");
@@ -66,6 +67,8 @@ pub(super) async fn examine(config: Option<&Config>, faults: &[Fault]) -> Seen {
     seen.cluster = cluster;
     let hook = has_hook(seen.store.as_ref()).await;
     pods(config, installation.clone(), hook, report).await;
+    let known = installation.clone().unwrap_or_else(no_installation);
+    eks::examine(config, seen.cluster.as_ref().filter(|_| answered), known, eks, report).await;
     let (Some(store), Some(installation)) = (&seen.store, installation) else {
         for check in OF_THE_LOOK {
             report.skipped(check, "the database does not tell");
@@ -200,8 +203,12 @@ async fn pods(config: &Config, installation: Option<InstallationId>, hook: bool,
     report.found("pod template", findings, &format!("{object} makes a pod"));
 }
 
+fn no_installation() -> InstallationId {
+    InstallationId(crate::render::NO_INSTALLATION.into())
+}
+
 fn template(config: &Config, installation: Option<InstallationId>, object: &str) -> Option<Finding> {
-    let installation = installation.unwrap_or_else(|| InstallationId(crate::render::NO_INSTALLATION.into()));
+    let installation = installation.unwrap_or_else(no_installation);
     let key =
         TaskKey { dag_id: "doctor".into(), task_id: "doctor".into(), run_id: "doctor".into(), map_index: -1 };
     let spec = imaginary(key);

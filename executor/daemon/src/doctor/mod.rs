@@ -1,6 +1,7 @@
 //! `windlass doctor`: is everything as it should be, and what does not fit together? Asks database and API server,
 //! lets the core judge, and with `--repair` mends what is safe to mend from outside.
 
+mod eks;
 mod gather;
 mod mend;
 mod report;
@@ -17,7 +18,8 @@ pub use report::page;
 /// Checks configuration, database, schedulers, leader, API server and pod template, then compares task instances,
 /// launches and pods. Each finding has a stable code (docs/DOCTOR.md), a severity, and says what happens by itself and
 /// what to do. A running system is always between two states: what may be work under way counts only if a second look,
-/// five seconds later, finds it again.
+/// five seconds later, finds it again. With identity rules it also checks what they need in an EKS cluster, and tries the
+/// create of each rule's pod (dryRun=All); reads that it may not make are findings too (deploy/rbac/doctor grants them).
 #[derive(Clone, Copy, Debug, Args)]
 #[command(after_long_help = "\
 Ends with 0 if there is no finding of severity error, else with 1. It reads; only --repair writes, and only what is safe
@@ -27,12 +29,16 @@ delete_worker_pods says should be gone, and it marks outcomes as delivered that 
 Examples:
   windlass doctor
   windlass doctor --output json | jq '.findings[] | select(.severity == \"error\")'
+  windlass doctor --eks
   windlass doctor --repair
   windlass doctor --repair --yes")]
 pub struct Doctor {
     /// Form of the output
     #[arg(long, short, value_enum, default_value = "text")]
     output: Form,
+    /// Check what roles and security groups of pods need in an EKS cluster (as with identity rules), without rules too
+    #[arg(long)]
+    eks: bool,
     /// Mend what is safe to mend, after showing it and asking
     #[arg(long)]
     repair: bool,
@@ -46,7 +52,7 @@ pub async fn doctor(config: Option<&Config>, faults: &[Fault], of: &Doctor) -> R
     if of.repair && !of.yes {
         may_ask(of.output)?;
     }
-    let mut seen = gather::examine(config, faults).await;
+    let mut seen = gather::examine(config, faults, of.eks).await;
     let plan = mend::plan(&seen.report);
     if of.output == Form::Text {
         print(&report::text(&seen.report))?;

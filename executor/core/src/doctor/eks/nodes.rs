@@ -93,14 +93,14 @@ fn of_rule(nodes: &[NodeSeen], object: &str, pod: &Value, found: &mut Vec<Findin
         found.push(Finding::new(Code::NoNodeNow, object, what));
         return;
     }
-    let why: BTreeMap<String, usize> =
-        fit.iter().filter(|node| node.branches == 0).fold(BTreeMap::new(), |mut all, node| {
-            *all.entry(why_not(node)).or_default() += 1;
-            all
-        });
+    let mut why: BTreeMap<String, usize> = BTreeMap::new();
+    for node in &fit {
+        let word = if node.closed { "cordoned or not ready".to_owned() } else { why_not(node) };
+        *why.entry(word).or_default() += 1;
+    }
     let why: Vec<String> = why.into_iter().map(|(why, number)| format!("{number} {why}")).collect();
     let what = format!(
-        "{there} there, {} its pod, and none has allocatable vpc.amazonaws.com/pod-eni: {}",
+        "{there} there, {} its pod, and none that takes pods has allocatable vpc.amazonaws.com/pod-eni: {}",
         count(fit.len(), "fits", "fit"),
         why.join(", ")
     );

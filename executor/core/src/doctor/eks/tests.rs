@@ -447,7 +447,7 @@ fn a_node_has_to_fit_and_to_have_branch_interfaces() {
     assert_eq!(
         with(vec![node("a", "t3.large", 0), node("b", "m5.large", 0), node("c", "zz9.large", 0)]),
         [
-            "error no-branch-node: rule etl (line 2): 3 nodes are there, 3 fit its pod, and none has allocatable vpc.amazonaws.com/pod-eni: 1 of type `zz9.large`, which is not known, 1 of type m5.large, which could have one, 1 of type t3.large, which has no trunk interface",
+            "error no-branch-node: rule etl (line 2): 3 nodes are there, 3 fit its pod, and none that takes pods has allocatable vpc.amazonaws.com/pod-eni: 1 of type `zz9.large`, which is not known, 1 of type m5.large, which could have one, 1 of type t3.large, which has no trunk interface",
             "warning node-without-trunk: nodes of type m5.large: none of the 9 branch interfaces is allocatable; their CNINode lacks the feature SecurityGroupsForPods, so aws-node did not ask for it: b",
         ]
     );

@@ -14,12 +14,14 @@
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events, and what else decides who they are) -> `list` (all pods, once),
 //! `neighbours` (those of a KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor). `page` is one
-//! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
+//! page of a list, for both; `lean` decodes pods, `eks` what the doctor looks at beside pods, `status`
+//! refusals; `error` says what went wrong.
 
 mod accounts;
 mod config;
 mod connect;
 mod create;
+mod eks;
 mod error;
 mod lean;
 mod list;

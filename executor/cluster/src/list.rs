@@ -19,7 +19,7 @@ use crate::error::ClusterError;
 use crate::lean::LeanPod;
 use crate::observe::Verb;
 use crate::page::{PODS, Page, Place};
-use crate::transport::{Call, Cluster};
+use crate::transport::{Answer, Call, Cluster};
 
 /// Which pods.
 #[derive(Clone, Debug)]
@@ -177,24 +177,9 @@ impl Cluster {
     /// What a create of this pod would be answered now: through admission and quota, and nothing is stored. The name is
     /// one that nobody has, so that a pod which exists already does not stand in the way.
     pub async fn try_create(&self, pod: &Value, launch: &LaunchId, limit: Duration) -> Trial {
-        let mut pod = pod.clone();
-        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-        if !is_path_segment(&namespace) {
-            return Trial::Refused(format!("`{namespace}` is no name of a namespace"));
-        }
-        pod["metadata"]["name"] = format!("windlass-try-{launch}").into();
-        let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
-        let call = Call {
-            body: Some(pod.to_string().into_bytes()),
-            ..Call::plain(
-                Verb::Review,
-                Method::POST,
-                path,
-                format!("dry-run create in namespace {namespace}"),
-            )
-        };
-        let answer = match self.call(call, limit).await {
+        let answer = match self.dry_run(pod, &format!("windlass-try-{launch}"), limit).await {
             Ok(answer) => answer,
+            Err(ClusterError::Setting { what, why }) => return Trial::Refused(format!("{what} {why}")),
             Err(error) => return Trial::Unknown(error.line()),
         };
         match classify_create(answer.status, answer.retry_after_ms, &answer.body, launch, Attempt::FIRST) {
@@ -213,6 +198,33 @@ impl Cluster {
                 CreateAnswer::Unknown { error } => Trial::Unknown(error),
             },
         }
+    }
+
+    /// The answer to a create of the pod under another name, of which nothing is stored.
+    pub(crate) async fn dry_run(
+        &self,
+        pod: &Value,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Answer, ClusterError> {
+        let mut pod = pod.clone();
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
+        if !is_path_segment(&namespace) {
+            let why = "is no name of a namespace".into();
+            return Err(ClusterError::Setting { what: format!("`{namespace}`"), why });
+        }
+        pod["metadata"]["name"] = name.into();
+        let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+        let call = Call {
+            body: Some(pod.to_string().into_bytes()),
+            ..Call::plain(
+                Verb::Review,
+                Method::POST,
+                path,
+                format!("dry-run create in namespace {namespace}"),
+            )
+        };
+        self.call(call, limit).await
     }
 }
 

@@ -165,22 +165,25 @@ impl Renderer {
             return Ok(measure.clone());
         }
         let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
-        let measure = Arc::new(Measure::of(&self.under(rule, &template, &plain)?));
+        let measure = Arc::new(Measure::of(&self.under(&rule.gives, &template, &plain)?));
         lock().insert(rule.name.clone(), (template, measure.clone()));
         Ok(measure)
     }
 
-    /// The pod of some task of this rule that has no executor_config.
-    pub fn plain(&self, rule: &Rule) -> Result<Value, Denial> {
-        let any = || "any".to_owned();
-        let key = TaskKey { dag_id: any(), task_id: any(), run_id: any(), map_index: -1 };
+    /// The pod of a plain task under a rule, as it would be sent; None: without rules. No hook has seen it.
+    pub fn typical(&self, rule: Option<&Rule>) -> Result<Value, Denial> {
+        let key = ["windlass-doctor", "try", "doctor"].map(str::to_owned);
+        let [dag_id, task_id, run_id] = key;
+        let spec = imaginary(TaskKey { dag_id, task_id, run_id, map_index: -1 });
         let template = self.template_at(self.template.as_deref())?;
-        self.under(rule, &template, &imaginary(key))
+        let pod = self.under(identity_of(rule), &template, &spec)?;
+        pod::check(&pod).map_err(of_render)?;
+        Ok(pod)
     }
 
-    fn under(&self, rule: &Rule, template: &Template, spec: &TaskSpec) -> Result<Value, Denial> {
+    fn under(&self, identity: &Identity, template: &Template, spec: &TaskSpec) -> Result<Value, Denial> {
         let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
-        pod::render(&self.settings, template, &rule.gives, spec, &launch, Attempt::FIRST).map_err(of_render)
+        pod::render(&self.settings, template, identity, spec, &launch, Attempt::FIRST).map_err(of_render)
     }
 
     fn template_at(&self, path: Option<&Path>) -> Result<Arc<Template>, Denial> {

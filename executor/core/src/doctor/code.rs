@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::codes_eks::EKS;
+use super::codes_identity::IDENTITY;
 use super::codes_roles::ROLES;
 use super::codes_setup::SETUP;
 use super::codes_work::WORK;
@@ -91,6 +93,60 @@ pub enum Code {
     SeveralPodsOfOneTask,
     PodLabelsBroken,
     ListCut,
+    CannotSee,
+    SgpCrdMissing,
+    SgpWebhookMissing,
+    IrsaWebhookMissing,
+    WebhookFailurePolicy,
+    CniMissing,
+    CniVersion,
+    PodEniDisabled,
+    EnforcingMode,
+    EnforcingModeInvalid,
+    StrictModeConflict,
+    StrictNetworkPolicy,
+    EarlyDemux,
+    NodeSnat,
+    NoNodeNow,
+    NoBranchNode,
+    NodeUnsupported,
+    InstanceTypeUnknown,
+    NodeWithoutTrunk,
+    NodeTrunkEvents,
+    BranchCapacity,
+    BranchChurn,
+    BranchCooldown,
+    NoPolicyMatches,
+    PolicyGroupsDiffer,
+    TooManyGroups,
+    GroupIdMalformed,
+    PolicyBroken,
+    PolicyBeingDeleted,
+    PolicyUnasked,
+    ServiceAccountMissing,
+    RoleAnnotation,
+    RoleArnMalformed,
+    TokenAudience,
+    TokenExpiration,
+    DefaultAccount,
+    TrustPolicy,
+    TemplateHostNetwork,
+    TemplateGracePeriod,
+    TemplateAwsEnv,
+    SkipLabel,
+    DryRunRefused,
+    DryRunWithoutRole,
+    DryRunWithoutGroups,
+    ContainerOrder,
+    PodIdentity,
+    PodOnNodeGroups,
+    PodEniEvents,
+    DagCodeInScheduler,
+    DaemonTokenShared,
+    DatabaseRoleShared,
+    WorkerCreatesPods,
+    AdmissionPolicyMissing,
+    AwsNotSeen,
 }
 
 /// What is known of a code.
@@ -121,16 +177,25 @@ pub(super) const fn row(
 }
 
 impl Code {
+    /// In the order of the codes.
+    const TABLES: [&'static [About]; 5] = [&SETUP, &ROLES, &WORK, &EKS, &IDENTITY];
+
     /// All that is known of it.
     pub fn about(self) -> &'static About {
-        let place = self as usize;
-        let of_roles = || ROLES.get(place.wrapping_sub(SETUP.len()));
-        SETUP.get(place).or_else(of_roles).unwrap_or_else(|| &WORK[place - SETUP.len() - ROLES.len()])
+        let mut place = self as usize;
+        for table in Self::TABLES {
+            match table.get(place) {
+                Some(about) => return about,
+                None => place -= table.len(),
+            }
+        }
+        // A test holds that each code has its row.
+        &SETUP[0]
     }
 
     /// All of them, in order.
     pub fn all() -> impl Iterator<Item = &'static About> {
-        SETUP.iter().chain(&ROLES).chain(&WORK)
+        Self::TABLES.into_iter().flatten()
     }
 
     /// As shown.
@@ -165,6 +230,7 @@ mod tests {
         let mut names = std::collections::BTreeSet::new();
         for (place, about) in Code::all().enumerate() {
             assert_eq!(about.code as usize, place, "{}", about.name);
+            assert_eq!(about.code.about().code, about.code);
             assert!(names.insert(about.name), "{}", about.name);
             let kebab = |c: char| c.is_ascii_lowercase() || c == '-';
             assert!(about.name.chars().all(kebab), "{}", about.name);
@@ -178,6 +244,6 @@ mod tests {
                 );
             }
         }
-        assert_eq!(Code::ListCut as usize + 1, Code::all().count());
+        assert_eq!(Code::AwsNotSeen as usize + 1, Code::all().count());
     }
 }

@@ -5,13 +5,17 @@
 //! a finding counts only if a second look, some seconds later, finds it again ([`confirmed`]).
 //!
 //! `code` and the tables `codes_*` say what each finding means; `setup`, `tasks`, `launches` and `pods` find them;
-//! `assume` explains why a rule's role cannot be had; `repair` says which may be mended from outside, and why that is safe; `why` explains one task.
+//! `assume` explains why a rule's role cannot be had, `eks` finds what is wrong with identities in an EKS cluster;
+//! `repair` says which may be mended from outside, and why that is safe; `why` explains one task.
 
 pub mod assume;
 mod code;
+mod codes_eks;
+mod codes_identity;
 mod codes_roles;
 mod codes_setup;
 mod codes_work;
+pub mod eks;
 mod facts;
 mod finding;
 mod launches;

@@ -57,6 +57,10 @@ pub struct AirflowSettings {
     pub dags_folder: String,
     /// `[database] sql_alchemy_schema`; None: `public`.
     pub schema: Option<String>,
+    /// `[core] parallelism`; 0: no limit.
+    pub parallelism: u64,
+    /// `[scheduler] standalone_dag_processor`: DAG files are not parsed in the scheduler's pod.
+    pub standalone_dag_processor: bool,
     /// `[scheduler] task_queued_timeout`, in milliseconds.
     pub task_queued_timeout_ms: u64,
     /// How often a worker's LocalTaskJob writes its heartbeat, in milliseconds.
@@ -325,6 +329,8 @@ fn airflow_settings(values: &mut Values) -> AirflowSettings {
         executor: values.text("core", "executor"),
         dags_folder: values.text("core", "dags_folder"),
         schema: values.filled("database", "sql_alchemy_schema"),
+        parallelism: u64::try_from(values.number("core", "parallelism", 0)).unwrap_or(0),
+        standalone_dag_processor: values.flag("scheduler", "standalone_dag_processor"),
         task_queued_timeout_ms: values.seconds_as_ms("scheduler", "task_queued_timeout"),
         worker_heartbeat_ms: limit_ms.min(heartrate_ms.max(1_000)),
         zombie_timeout_ms: zombie.saturating_mul(1_000),

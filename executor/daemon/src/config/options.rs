@@ -63,7 +63,7 @@ const FACTORY: Stance = Refused(
 );
 
 /// All of them, in the order in which `windlass config` lists them.
-pub const OPTIONS: [AirflowOption; 42] = [
+pub const OPTIONS: [AirflowOption; 43] = [
     database(
         "sql_alchemy_conn",
         "sqlite:///{AIRFLOW_HOME}/airflow.db",
@@ -89,6 +89,14 @@ pub const OPTIONS: [AirflowOption; 42] = [
         "hostname_callable",
         Some("airflow.utils.net.getfqdn"),
         NotNeeded("a host name that names no pod is noticed, and the worker's heartbeat decides then"),
+    ),
+    option(
+        "scheduler",
+        "standalone_dag_processor",
+        Some("False"),
+        Honoured(
+            "checked by `windlass doctor`: with identity rules no DAG code should run beside the daemon",
+        ),
     ),
     option(
         "scheduler",

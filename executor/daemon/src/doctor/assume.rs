@@ -56,7 +56,7 @@ fn chains(config: &Config, rules: &Rules) -> (Vec<Chain>, Vec<Finding>) {
     let (mut links, mut findings) = (Vec::new(), Vec::new());
     for rule in rules.all() {
         let Some(role) = &rule.gives.role_arn else { continue };
-        match renderer.plain(rule) {
+        match renderer.typical(Some(rule)) {
             Ok(pod) => {
                 let text = |value: &Value, absent: &str| value.as_str().unwrap_or(absent).to_owned();
                 let namespace = text(&pod["metadata"]["namespace"], &config.kubernetes.namespace);

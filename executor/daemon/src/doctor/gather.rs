@@ -9,8 +9,8 @@ use windlass_cluster::{Cluster, Level, NoObserver, Selection};
 use windlass_core::doctor::{ClusterFacts, Code, Facts, Finding, confirmed, examine as judge};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 
-use super::assume;
 use super::report::{CHECKS, ROLES, Report};
+use super::{assume, eks};
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::config::fault::{Fault, Faults};
@@ -47,8 +47,12 @@ impl Seen {
     }
 }
 
-/// All checks in their order; `assume`: also whether roles can be had.
-pub(super) async fn examine(config: Option<&Config>, faults: &[Fault], assume: bool) -> Seen {
+/// All checks in their order. `roles`: also whether they can be had; `on_eks`: what those need, without rules too.
+pub(super) async fn examine(
+    config: Option<&Config>,
+    faults: &[Fault],
+    (roles, on_eks): (bool, bool),
+) -> Seen {
     let mut seen = Seen { report: Report::default(), store: None, cluster: None };
     let report = &mut seen.report;
     report.found("configuration", faults.iter().map(of_fault).collect(), "no faults");
@@ -65,11 +69,13 @@ pub(super) async fn examine(config: Option<&Config>, faults: &[Fault], assume: b
     };
     let (cluster, answered) = cluster(config, report).await;
     seen.cluster = cluster;
-    if assume {
+    if roles {
         assume::roles(config, seen.cluster.as_ref().filter(|_| answered), report).await;
     }
     let hook = has_hook(seen.store.as_ref()).await;
     pods(config, installation.clone(), hook, report).await;
+    let known = installation.clone().unwrap_or_else(no_installation);
+    eks::examine(config, seen.cluster.as_ref().filter(|_| answered), known, on_eks, report).await;
     let (Some(store), Some(installation)) = (&seen.store, installation) else {
         for check in OF_THE_LOOK {
             report.skipped(check, "the database does not tell");
@@ -204,8 +210,12 @@ async fn pods(config: &Config, installation: Option<InstallationId>, hook: bool,
     report.found("pod template", findings, &format!("{object} makes a pod"));
 }
 
+fn no_installation() -> InstallationId {
+    InstallationId(crate::render::NO_INSTALLATION.into())
+}
+
 fn template(config: &Config, installation: Option<InstallationId>, object: &str) -> Option<Finding> {
-    let installation = installation.unwrap_or_else(|| InstallationId(crate::render::NO_INSTALLATION.into()));
+    let installation = installation.unwrap_or_else(no_installation);
     let key =
         TaskKey { dag_id: "doctor".into(), task_id: "doctor".into(), run_id: "doctor".into(), map_index: -1 };
     let spec = imaginary(key);

@@ -2,6 +2,7 @@
 //! lets the core judge, and with `--repair` mends what is safe to mend from outside.
 
 mod assume;
+mod eks;
 mod gather;
 mod mend;
 mod report;
@@ -18,7 +19,8 @@ pub use report::page;
 /// Checks configuration, database, schedulers, leader, API server and pod template, then compares task instances,
 /// launches and pods. Each finding has a stable code (docs/DOCTOR.md), a severity, and says what happens by itself and
 /// what to do. A running system is always between two states: what may be work under way counts only if a second look,
-/// five seconds later, finds it again.
+/// five seconds later, finds it again. With identity rules it also checks what they need in an EKS cluster, and tries the
+/// create of each rule's pod (dryRun=All); reads that it may not make are findings too (deploy/rbac/doctor grants them).
 #[derive(Clone, Copy, Debug, Args)]
 #[command(after_long_help = "\
 Ends with 0 if there is no finding of severity error, else with 1. It reads; only --repair writes, and only what is safe
@@ -32,6 +34,7 @@ AWS_REGION (else the cluster's own region), or AWS_ENDPOINT_URL_STS, and needs n
 Examples:
   windlass doctor
   windlass doctor --output json | jq '.findings[] | select(.severity == \"error\")'
+  windlass doctor --eks
   windlass doctor --assume                    does STS give each identity rule its role?
   windlass doctor --assume --output json | jq '.roles[] | {role, arn, refused}'
   windlass doctor --repair
@@ -44,6 +47,9 @@ pub struct Doctor {
     /// AssumeRoleWithWebIdentity, GetCallerIdentity
     #[arg(long)]
     assume: bool,
+    /// Check what roles and security groups of pods need in an EKS cluster (as with identity rules), without rules too
+    #[arg(long)]
+    eks: bool,
     /// Mend what is safe to mend, after showing it and asking
     #[arg(long)]
     repair: bool,
@@ -57,7 +63,7 @@ pub async fn doctor(config: Option<&Config>, faults: &[Fault], of: &Doctor) -> R
     if of.repair && !of.yes {
         may_ask(of.output)?;
     }
-    let mut seen = gather::examine(config, faults, of.assume).await;
+    let mut seen = gather::examine(config, faults, (of.assume, of.eks)).await;
     let plan = mend::plan(&seen.report);
     if of.output == Form::Text {
         print(&report::text(&seen.report))?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use windlass_core::doctor::assume::Proven;
 use windlass_core::doctor::{Code, Facts, Finding, Severity, count, span};
 
-use super::assume;
+use super::{assume, eks};
 use super::mend::Mended;
 
 /// All checks, in the order in which they are told.
@@ -87,7 +87,8 @@ impl Report {
 
     /// What could be asked first was; people read it in the order of the work.
     pub(super) fn in_order(&mut self) {
-        self.checks.sort_by_key(|check| CHECKS.iter().position(|name| *name == check.name));
+        let order = || CHECKS.iter().chain(&eks::CHECKS);
+        self.checks.sort_by_key(|check| order().position(|name| *name == check.name));
         self.findings.sort_by_key(|finding| finding.code);
     }
 
@@ -219,7 +220,8 @@ pub(super) fn json(report: &Report) -> Value {
 pub fn page() -> String {
     let mut page = String::from(
         "# Findings of the doctor\n\n`windlass doctor` compares Airflow's task instances, Windlass's launches and the \
-         pods of this installation, and tells what does not fit together. It ends with 0 if nothing of severity error \
+         pods of this installation, and tells what does not fit together; with identity rules, or with `--eks`, it also \
+         checks what roles and security groups of pods need in an Amazon EKS cluster (docs/EKS.md). It ends with 0 if nothing of severity error \
          was found, else with 1. `windlass explain DAG TASK RUN` tells the story of one task.\n\n| code | severity | \
          what it means | what happens by itself | what to do |\n|---|---|---|---|---|\n",
     );

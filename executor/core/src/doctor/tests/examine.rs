@@ -358,13 +358,14 @@ const OF_THE_DAEMON: [Code; 13] = [
     Code::TemplateMissing,
 ];
 
-/// Each code that `examine` can find is named in a test of this file.
+/// Each code that `examine` or `examine_eks` can find is named in a test of this file or of that one.
 #[test]
 fn every_code_has_a_test() {
-    let tests = include_str!("examine.rs");
+    let tests = concat!(include_str!("examine.rs"), include_str!("../eks/tests.rs"));
     for about in Code::all().filter(|about| !OF_THE_DAEMON.contains(&about.code)) {
         let named = tests.contains(&format!("Code::{:?}", about.code))
-            || tests.contains(&format!("\"{}\"", about.name));
+            || tests.contains(&format!("\"{}\"", about.name))
+            || tests.contains(&format!(" {}: ", about.name));
         assert!(named, "{}", about.name);
     }
 }

@@ -66,7 +66,6 @@ pub enum Code {
     RoleRefused,
     RoleUnproven,
     RoleShared,
-    DefaultAccount,
     QueuedWithoutLaunch,
     QueuedByUnregistered,
     QueuedForOtherExecutor,

@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Warning};
 
 /// In the order of [`Code`].
-pub(super) static ROLES: [About; 5] = [
+pub(super) static ROLES: [About; 4] = [
     row(
         Code::TokenRefused,
         "token-refused",
@@ -44,17 +44,6 @@ pub(super) static ROLES: [About; 5] = [
             "two rules give the same role: their tasks have each other's rights in AWS",
             "nothing",
             "give each rule a role of its own, or join the rules",
-        ],
-    ),
-    row(
-        Code::DefaultAccount,
-        "default-account",
-        Warning,
-        [
-            "a rule's role hangs on the service account `default`, which every pod of the namespace has that names no \
-             other",
-            "nothing: any such pod can take the role",
-            "set service-account in the rule, and let the role trust that account alone",
         ],
     ),
 ];

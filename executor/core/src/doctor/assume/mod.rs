@@ -12,7 +12,6 @@ use super::{Code, Finding};
 use crate::identity::irsa::Claims;
 
 /// What a pod has that names no service account.
-const DEFAULT_ACCOUNT: &str = "default";
 
 /// A service account and the role that it must come to have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,17 +163,10 @@ pub fn warnings(chains: &[Chain]) -> Vec<Finding> {
     for chain in chains {
         of_role.entry(&chain.role).or_default().extend(chain.rules.iter().map(String::as_str));
     }
-    let shared = of_role.into_iter().filter(|(_, rules)| rules.len() > 1).map(|(role, rules)| {
+    let shared = |(role, rules): (&str, BTreeSet<&str>)| {
         let names: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
         let what = format!("{} rules give it: {}", rules.len(), names.join(", "));
         Finding::new(Code::RoleShared, role, what)
-    });
-    let default = chains.iter().filter(|chain| chain.account == DEFAULT_ACCOUNT).map(|chain| {
-        let what = format!(
-            "every pod of namespace `{}` that names no service account can take {}",
-            chain.namespace, chain.role
-        );
-        Finding::new(Code::DefaultAccount, chain.object(), what)
-    });
-    shared.chain(default).collect()
+    };
+    of_role.into_iter().filter(|(_, rules)| rules.len() > 1).map(shared).collect()
 }

@@ -227,17 +227,7 @@ fn rules_of_one_account_and_role_are_one_chain_and_sharing_is_warned_of() {
     assert_eq!(chains.len(), 2);
     assert_eq!(chains[1].object(), format!("rules a, b: {ROLE} for service account data/etl"));
     let found: Vec<_> = warnings(&chains).into_iter().map(|f| (f.code, f.object, f.what)).collect();
-    assert_eq!(
-        found,
-        [
-            (Code::RoleShared, ROLE.to_owned(), "2 rules give it: `a`, `b`".to_owned()),
-            (
-                Code::DefaultAccount,
-                "rule c: arn:x for service account data/default".to_owned(),
-                "every pod of namespace `data` that names no service account can take arn:x".to_owned()
-            ),
-        ]
-    );
+    assert_eq!(found, [(Code::RoleShared, ROLE.to_owned(), "2 rules give it: `a`, `b`".to_owned())]);
     let apart = Chain::of([link("a", "etl", ROLE), link("b", "load", "arn:x")]);
     assert_eq!(warnings(&apart), []);
 }

@@ -13,9 +13,10 @@
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events) -> `list` (all pods, once), `neighbours` (those of a
-//! KubernetesExecutor) -> `preflight` (may we?). `page` is one
+//! KubernetesExecutor) -> `preflight` (may we?), `apply` (what an apply would change). `page` is one
 //! page of a list, for both; `lean` decodes pods, `status` decodes refusals, `error` says what went wrong.
 
+mod apply;
 mod config;
 mod connect;
 mod create;
@@ -32,6 +33,7 @@ mod token;
 mod transport;
 mod watch;
 
+pub use apply::{Compared, Kind};
 pub use config::{ClusterConfig, Keepalive, Namespaces, Source};
 pub use create::{CreateVerdict, classify_create};
 pub use error::ClusterError;

@@ -192,12 +192,22 @@ impl Renderer {
         {
             return Ok(measure.clone());
         }
-        let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
-        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
-        let pod = pod::render(&self.settings, &template, &rule.gives, &plain, &launch, Attempt::FIRST);
-        let measure = Arc::new(Measure::of(&pod.map_err(of_render)?));
+        let measure = Arc::new(Measure::of(&self.plain(rule, &template, spec)?));
         lock().insert(rule.name.clone(), (template, measure.clone()));
         Ok(measure)
+    }
+
+    fn plain(&self, rule: &Rule, template: &Template, spec: &TaskSpec) -> Result<Value, Denial> {
+        let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
+        let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
+        let pod = pod::render(&self.settings, template, &rule.gives, &plain, &launch, Attempt::FIRST);
+        pod.map_err(of_render)
+    }
+
+    /// What the guard measures the tasks of a rule by: the pod of an imaginary one without executor_config.
+    pub fn measured(&self, rule: &Rule) -> Result<Value, Denial> {
+        let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: -1 };
+        self.plain(rule, &*self.template_at(self.template.as_deref())?, &imaginary(key))
     }
 
     /// What keeps a pod from being created: nobody would watch it, or the API server would refuse it.

@@ -3,7 +3,8 @@
 //! [`rules`] chooses by the task; [`Identity::apply`] writes the choice into the pod, above the template and below
 //! executor_config; [`guard`] compares what came out with what would have come out without executor_config. EKS gives
 //! pods their role and their security groups through admission webhooks that fail open: [`admitted`] judges what they made
-//! of a pod, with [`irsa`] for the role and [`sgp`] for the groups.
+//! of a pod, with [`irsa`] for the role and [`sgp`] for the groups. [`policy`] has the API server hold whoever has the
+//! daemon's token to the same rules.
 
 pub mod admitted;
 mod field;
@@ -12,6 +13,7 @@ pub mod irsa;
 pub mod lint;
 pub mod manifests;
 pub mod pattern;
+pub mod policy;
 pub mod rules;
 mod selector;
 pub mod sgp;

@@ -181,9 +181,9 @@ pub enum Failure {
     /// Exit code 4.
     #[error(transparent)]
     Database(#[from] BridgeError),
-    /// Exit code 5: the cluster did not answer what was asked; what, and what to do.
+    /// Exit code 5: it could not be told whether there is a difference; what, and what to do.
     #[error("{what}")]
-    Cluster {
+    Uncompared {
         /// Each cause.
         what: String,
         /// Empty: nothing to say.
@@ -223,7 +223,7 @@ impl Failure {
             Self::Other { .. } | Self::Unhealthy => 1,
             Self::Config(_) => 3,
             Self::Database(_) => 4,
-            Self::Cluster { .. } => 5,
+            Self::Uncompared { .. } => 5,
             Self::Logged { code } => *code,
         }
     }
@@ -234,7 +234,7 @@ impl Failure {
             Self::PipeClosed | Self::Unhealthy | Self::Logged { .. } => return String::new(),
             Self::Config(faults) => (faults.to_string(), String::new()),
             Self::Database(error) => (chain::sentence(error), error.hint().unwrap_or_default()),
-            Self::Cluster { what, hint } | Self::Other { what, hint } => (what.clone(), hint.clone()),
+            Self::Uncompared { what, hint } | Self::Other { what, hint } => (what.clone(), hint.clone()),
         };
         if hint.is_empty() { format!("error: {text}") } else { format!("error: {text}\n  hint: {hint}") }
     }

@@ -113,15 +113,12 @@ fn text(string: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Lines that each begin and end with something to see: nothing of them is left to how a reader treats blanks.
+/// Lines that each end with something to see, the first beginning with it: nothing is left to how a reader treats blanks.
 fn is_block_text(string: &str) -> bool {
     let stands = |line: &str| {
-        !line.is_empty()
-            && !line.starts_with([' ', '\t'])
-            && !line.ends_with([' ', '\t'])
-            && line.chars().all(|c| (' '..='~').contains(&c))
+        !line.is_empty() && !line.ends_with(' ') && line.chars().all(|c| (' '..='~').contains(&c))
     };
-    string.contains('\n') && string.split('\n').all(stands)
+    string.contains('\n') && !string.starts_with(' ') && string.split('\n').all(stands)
 }
 
 /// Letters first, then letters, digits and `_ - . /`: no number, no date, no indicator. And none of the words that
@@ -157,7 +154,7 @@ mod tests {
 
     #[test]
     fn lines_are_written_as_lines_where_nothing_of_them_can_be_lost() {
-        let value = json!({"list": ["a: 1\n- b\n#c", {"x": "{\n'y' : |\n}"}], "no": ["a\n", "\na", " a\nb", "a\t\nb", "é\nb"]});
+        let value = json!({"list": ["a: 1\n- b\n#c", {"x": "{\n  'y' : |\n}"}], "no": ["a\n", "\na", " a\nb", "a\t\nb", "é\nb"]});
         let text = write(&value);
         assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
         assert!(text.starts_with("list:\n  - |-\n    a: 1\n    - b\n    #c\n  - x: |-\n      {\n"), "{text}");

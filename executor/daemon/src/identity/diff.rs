@@ -28,11 +28,11 @@ const OF_KUBECTL: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Compares and prints.
 ///
 /// # Errors
-/// [`Failure::Unhealthy`] if there is a difference, [`Failure::Cluster`] if something could not be compared.
+/// [`Failure::Unhealthy`] if there is a difference, [`Failure::Uncompared`] if something could not be compared.
 pub(super) async fn diff(config: &Config, rules: &Rules, objects: &[Value]) -> Result<(), Failure> {
     let connected = Cluster::connect(config.cluster(), Arc::new(NoObserver)).await;
-    let cluster =
-        connected.map_err(|error| Failure::Cluster { what: error.to_string(), hint: error.hint().into() })?;
+    let cluster = connected
+        .map_err(|error| Failure::Uncompared { what: error.to_string(), hint: error.hint().into() })?;
     let compare = |object| {
         let cluster = &cluster;
         async move { (object, cluster.compare(object).await) }
@@ -211,7 +211,7 @@ fn failure(faults: &[(ClusterError, Option<Kind>)]) -> Failure {
             Vec::from_iter(resources).join(", ")
         )
     };
-    Failure::Cluster { what: format!("{}{more}", told.join("; ")), hint }
+    Failure::Uncompared { what: format!("{}{more}", told.join("; ")), hint }
 }
 
 #[cfg(test)]
@@ -315,7 +315,8 @@ mod tests {
             };
             (error, Some(kind))
         };
-        let Failure::Cluster { what, hint } = failure(&[refused(Kind::ALL[1]), refused(Kind::ALL[0])]) else {
+        let Failure::Uncompared { what, hint } = failure(&[refused(Kind::ALL[1]), refused(Kind::ALL[0])])
+        else {
             panic!("another failure")
         };
         assert!(what.contains("get SecurityGroupPolicy"), "{what}");

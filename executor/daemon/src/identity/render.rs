@@ -67,7 +67,12 @@ enum What {
 pub async fn render(config: &Config, of: &Render) -> Result<(), Failure> {
     let rules = config.rules.as_ref().ok_or_else(no_rules)?;
     if of.diff {
-        return diff(config, rules, &of.objects.all(config, rules)?).await;
+        // Exit code 1 would say that there is a difference.
+        let objects = of.objects.all(config, rules).map_err(|failure| match failure {
+            Failure::Other { what, hint } => Failure::Uncompared { what, hint },
+            other => other,
+        })?;
+        return diff(config, rules, &objects).await;
     }
     let namespace = config.kubernetes.namespace.as_str();
     let issuer = of.oidc_issuer.trim_start_matches("https://");

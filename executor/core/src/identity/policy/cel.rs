@@ -116,7 +116,7 @@ fn table(rows: &[(String, Row)], all: &mut Variables) {
             may.retain(|item| !common.contains(item));
         }
         row.retain(|_, texts| !texts.is_empty());
-        let entry = format!("  {}: {},\n", text(label), json!(row));
+        let entry = format!("{}: {},\n", text(label), json!(row));
         let size = |table: &String| table.chars().count();
         if tables.last().is_some_and(|table| size(table) > 0 && size(table) + size(&entry) > TABLE_MAX) {
             tables.push(String::new());

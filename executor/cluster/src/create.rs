@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 use windlass_core::cluster::{CreateAnswer, GetAnswer};
+use windlass_core::identity::policy;
 use windlass_core::ids::{Attempt, LaunchId, PodRef};
 use windlass_core::outcome::Reason;
 use windlass_core::pod_view::PodView;
@@ -31,6 +32,8 @@ const REMEDY_NAMESPACE: &str = "create the namespace and its Role (deploy/rbac),
 const REMEDY_ACCOUNT: &str =
     "create the service account, or name another in the pod template, `pod_override` or the identity rules";
 const REMEDY_SIZE: &str = "make the pod smaller: its template, `pod_override` or executor_config";
+const REMEDY_POLICY: &str =
+    "where the identity rules or the pod template were changed: apply `windlass identity render` again";
 const REMEDY_RBAC: &str = "give Windlass's service account the Role of deploy/rbac in this namespace";
 
 /// Reads an answer to the create of `launch`'s pod. Pure: status, `Retry-After` in milliseconds, body.
@@ -64,6 +67,9 @@ pub fn classify_create(
         return refused(said, REMEDY_SIZE);
     }
     let Some(said) = ApiStatus::read(body) else { return unknown(status, words(body)) };
+    if policy::is_refusal(&said.message) {
+        return refused_as(Reason::IdentityDenied, said.message, REMEDY_POLICY);
+    }
     match status {
         409 => conflict(&said),
         403 => forbidden(said),
@@ -129,8 +135,12 @@ fn forbidden(said: ApiStatus) -> CreateVerdict {
 }
 
 fn refused(message: String, remedy: &str) -> CreateVerdict {
+    refused_as(Reason::PodRejected, message, remedy)
+}
+
+fn refused_as(reason: Reason, message: String, remedy: &str) -> CreateVerdict {
     let message = format!("{message} ({remedy})");
-    CreateVerdict::Answer(CreateAnswer::Refused { reason: Reason::PodRejected, message })
+    CreateVerdict::Answer(CreateAnswer::Refused { reason, message })
 }
 
 /// Of the whole namespace, and it may pass: the engine waits before it takes it for a refusal.

@@ -13,11 +13,12 @@
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events, and what else decides who they are) -> `list` (all pods, once),
-//! `neighbours` (those of a KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor). `page` is one
-//! page of a list, for both; `lean` decodes pods, `eks` what the doctor looks at beside pods, `status`
-//! refusals; `error` says what went wrong.
+//! `neighbours` (those of a KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor), `apply` (what
+//! an apply would change). `page` is one page of a list, for both; `lean` decodes pods, `eks` what the doctor looks at
+//! beside pods, `status` refusals; `error` says what went wrong.
 
 mod accounts;
+mod apply;
 mod config;
 mod connect;
 mod create;
@@ -35,6 +36,7 @@ mod token;
 mod transport;
 mod watch;
 
+pub use apply::{Compared, Kind};
 pub use config::{ClusterConfig, Keepalive, Namespaces, Source};
 pub use create::{CreateVerdict, classify_create};
 pub use error::ClusterError;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
+use windlass_core::identity::policy;
 use windlass_core::ids::PodRef;
 
 use crate::config::Namespaces;
@@ -205,6 +206,10 @@ impl Cluster {
                         subject,
                         "not known to exist: without the right to create pods it does not show",
                     )
+                }
+                // This pod is of no rule, so the policy stands.
+                Some(said) if policy::is_refusal(&said.message) => {
+                    Finding::ok(subject, "exists, and its identity policy is in force")
                 }
                 Some(said) if said.is_full_quota() => Finding::warning(
                     subject,

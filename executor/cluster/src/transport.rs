@@ -41,6 +41,8 @@ pub(crate) struct Call {
     pub(crate) body: Option<Vec<u8>>,
     /// For messages: `create pod etl/a`.
     pub(crate) name: String,
+    /// The body of a PATCH is what a server-side apply takes, not a strategic merge.
+    pub(crate) apply: bool,
     /// Tells the server how long it may take (`?timeout=`): what is left of the deadline when the request leaves.
     pub(crate) tell_timeout: bool,
     /// A longer answer is an error.
@@ -61,7 +63,16 @@ pub(crate) const OBJECT_MAX: usize = 8 << 20;
 impl Call {
     /// A call without body.
     pub(crate) fn plain(verb: Verb, method: Method, path: String, name: String) -> Self {
-        Self { verb, method, path, body: None, name, tell_timeout: false, answer_max: OBJECT_MAX }
+        Self {
+            verb,
+            method,
+            path,
+            body: None,
+            name,
+            apply: false,
+            tell_timeout: false,
+            answer_max: OBJECT_MAX,
+        }
     }
 }
 
@@ -197,7 +208,12 @@ impl Cluster {
         }
         if call.body.is_some() {
             let patch = *request.method_ref().unwrap_or(&Method::GET) == Method::PATCH;
-            let kind = if patch { "application/strategic-merge-patch+json" } else { "application/json" };
+            let kind = match (patch, call.apply) {
+                // JSON is YAML.
+                (true, true) => "application/apply-patch+yaml",
+                (true, false) => "application/strategic-merge-patch+json",
+                (false, _) => "application/json",
+            };
             request = request.header(CONTENT_TYPE, kind);
         }
         let request = request.body(Body::from(call.body.unwrap_or_default())).map_err(|error| {

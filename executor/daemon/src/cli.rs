@@ -29,10 +29,11 @@ windlass.toml or WINDLASS__SECTION__KEY. `windlass config` shows every value and
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed; the reason is on standard error. `windlass doctor`: a finding of severity error
+  1  failed; the reason is on standard error. `windlass doctor`: a finding of severity error; `--diff`: a difference
   2  the command line is wrong
   3  the configuration is wrong; all faults are on standard error
   4  the database cannot be used: unreachable, not migrated, a missing grant, an unknown Airflow
+  5  the cluster cannot be compared (`windlass identity render --diff`)
 
 Examples:
   windlass config                          every effective value and its source
@@ -180,6 +181,14 @@ pub enum Failure {
     /// Exit code 4.
     #[error(transparent)]
     Database(#[from] BridgeError),
+    /// Exit code 5: it could not be told whether there is a difference; what, and what to do.
+    #[error("{what}")]
+    Uncompared {
+        /// Each cause.
+        what: String,
+        /// Empty: nothing to say.
+        hint: String,
+    },
     /// Exit code 1; what, and what to do.
     #[error("{what}")]
     Other {
@@ -194,7 +203,7 @@ pub enum Failure {
         /// Exit code.
         code: u8,
     },
-    /// The doctor found errors, and has told them: exit code 1.
+    /// Not as it should be, which the output has told (doctor, check, diff): exit code 1.
     #[error("not healthy")]
     Unhealthy,
     /// The reader of our output has gone (`| head`): exit code 0.
@@ -214,6 +223,7 @@ impl Failure {
             Self::Other { .. } | Self::Unhealthy => 1,
             Self::Config(_) => 3,
             Self::Database(_) => 4,
+            Self::Uncompared { .. } => 5,
             Self::Logged { code } => *code,
         }
     }
@@ -224,7 +234,7 @@ impl Failure {
             Self::PipeClosed | Self::Unhealthy | Self::Logged { .. } => return String::new(),
             Self::Config(faults) => (faults.to_string(), String::new()),
             Self::Database(error) => (chain::sentence(error), error.hint().unwrap_or_default()),
-            Self::Other { what, hint } => (what.clone(), hint.clone()),
+            Self::Uncompared { what, hint } | Self::Other { what, hint } => (what.clone(), hint.clone()),
         };
         if hint.is_empty() { format!("error: {text}") } else { format!("error: {text}\n  hint: {hint}") }
     }

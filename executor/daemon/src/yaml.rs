@@ -1,7 +1,7 @@
 //! Writes JSON values as YAML that every reader takes for the same values: YAML 1.1 (kubectl, PyYAML) and 1.2.
 //!
-//! A text is written plain only if no reader can take it for anything else (`yes`, `1:30`, `0o7`, `null`); otherwise as
-//! a JSON string, which is YAML too.
+//! A text is written plain only if no reader can take it for anything else (`yes`, `1:30`, `0o7`, `null`); one of several
+//! lines as a literal block, where each line can stand as it is; otherwise as a JSON string, which is YAML too.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ pub fn write(value: &Value) -> String {
         Value::Object(map) if !map.is_empty() => block(value, 0, &mut out),
         Value::Array(items) if !items.is_empty() => block(value, 0, &mut out),
         flat => {
-            scalar(flat, &mut out);
+            scalar(flat, 0, &mut out);
             out.push('\n');
         }
     }
@@ -43,12 +43,12 @@ fn block(value: &Value, indent: usize, out: &mut String) {
                 if is_block(item) {
                     block(item, indent + 2, out);
                 } else {
-                    scalar(item, out);
+                    scalar(item, indent + 2, out);
                     out.push('\n');
                 }
             }
         }
-        flat => scalar(flat, out),
+        flat => scalar(flat, indent, out),
     }
 }
 
@@ -58,7 +58,7 @@ fn nested(value: &Value, indent: usize, out: &mut String) {
         block(value, indent + 2, out);
     } else {
         out.push(' ');
-        scalar(value, out);
+        scalar(value, indent + 2, out);
         out.push('\n');
     }
 }
@@ -71,8 +71,17 @@ fn is_block(value: &Value) -> bool {
     }
 }
 
-fn scalar(value: &Value, out: &mut String) {
+/// `indent`: of the lines of a literal block.
+fn scalar(value: &Value, indent: usize, out: &mut String) {
     match value {
+        Value::String(string) if indent > 0 && is_block_text(string) => {
+            out.push_str("|-");
+            for line in string.split('\n') {
+                out.push('\n');
+                out.extend(std::iter::repeat_n(' ', indent));
+                out.push_str(line);
+            }
+        }
         Value::String(string) => text(string, out),
         // Writing to a String cannot fail. Empty lists and objects are written as in JSON.
         other => _ = write!(out, "{other}"),
@@ -104,6 +113,14 @@ fn text(string: &str, out: &mut String) {
     out.push('"');
 }
 
+/// Lines that each end with something to see, the first beginning with it: nothing is left to how a reader treats blanks.
+fn is_block_text(string: &str) -> bool {
+    let stands = |line: &str| {
+        !line.is_empty() && !line.ends_with(' ') && line.chars().all(|c| (' '..='~').contains(&c))
+    };
+    string.contains('\n') && !string.starts_with(' ') && string.split('\n').all(stands)
+}
+
 /// Letters first, then letters, digits and `_ - . /`: no number, no date, no indicator. And none of the words that
 /// YAML 1.1 reads as something else.
 fn is_plain(string: &str) -> bool {
@@ -133,6 +150,15 @@ mod tests {
         });
         let text = write(&value);
         assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
+    }
+
+    #[test]
+    fn lines_are_written_as_lines_where_nothing_of_them_can_be_lost() {
+        let value = json!({"list": ["a: 1\n- b\n#c", {"x": "{\n  'y' : |\n}"}], "no": ["a\n", "\na", " a\nb", "a\t\nb", "é\nb"]});
+        let text = write(&value);
+        assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), value, "{text}");
+        assert!(text.starts_with("list:\n  - |-\n    a: 1\n    - b\n    #c\n  - x: |-\n      {\n"), "{text}");
+        assert_eq!(text.matches("|-").count(), 2, "{text}");
     }
 
     #[test]

@@ -25,9 +25,11 @@ use crate::process::{POLL, Supervised};
 const READY_WITHIN: Duration = Duration::from_secs(90);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 const APISERVER: &str = "kube-apiserver";
-/// What tests can see of the controller-manager: namespaces end, garbage goes, service accounts appear, quotas count.
+/// What tests can see of the controller-manager: namespaces end, garbage goes, service accounts appear, quotas count,
+/// the expressions of admission policies are checked.
 const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,serviceaccount-controller,\
-                           root-ca-certificate-publisher-controller,resourcequota-controller";
+                           root-ca-certificate-publisher-controller,resourcequota-controller,\
+                           validatingadmissionpolicy-status-controller";
 
 /// Who may do what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

@@ -123,6 +123,26 @@ fn other_403_name_what_refuses_and_what_to_do() {
     assert!(is_unknown(&forbidden_with(lagging)), "the webhook's cache will know the account in a moment");
 }
 
+/// Both statuses: of a validation that is false, and of one that could not be evaluated.
+#[test]
+fn a_refusal_of_the_identity_policy_is_a_denied_identity() {
+    let denied = "ValidatingAdmissionPolicy 'windlass-identity-airflow' with binding 'windlass-identity-airflow' denied \
+                  request: identity rule `etl` does not let a pod have this: spec.hostNetwork is `true`; take it out, or \
+                  have the platform add \"host\" to the rule's may-override";
+    for (status, reason) in [(403, "Forbidden"), (422, "Invalid")] {
+        let verdict = said(status, reason, &format!("pods \"a\" is forbidden: {denied}"), pods());
+        let CreateVerdict::Answer(CreateAnswer::Refused { reason, message }) = verdict else {
+            panic!("not refused: {verdict:?}")
+        };
+        assert_eq!(reason, Reason::IdentityDenied);
+        assert_eq!(message, format!("pods \"a\" is forbidden: {denied} ({REMEDY_POLICY})"));
+    }
+    let other = refusal(forbidden_with(
+        "ValidatingAdmissionPolicy 'images' with binding 'images' denied request: no",
+    ));
+    assert!(other.contains("admission refuses this pod"), "{other}");
+}
+
 #[test]
 fn a_missing_namespace_may_come_and_a_missing_path_says_nothing() {
     let gone = said(

@@ -4,6 +4,7 @@
 //! executor_config; [`guard`] compares what came out with what would have come out without executor_config. EKS gives
 //! pods their role and their security groups through admission webhooks that fail open: [`admitted`] judges what they made
 //! of a pod, with [`irsa`] for the role and [`sgp`] for the groups, and [`surroundings`] what they will make of it.
+//! [`policy`] has the API server hold whoever has the daemon's token to the same rules.
 
 pub mod admitted;
 mod field;
@@ -12,6 +13,7 @@ pub mod irsa;
 pub mod lint;
 pub mod manifests;
 pub mod pattern;
+pub mod policy;
 pub mod rules;
 mod selector;
 pub mod sgp;

@@ -9,7 +9,7 @@ use super::Freedom;
 use super::irsa::shadowing_env;
 
 /// Prefixes of labels and annotations that AWS's controllers and the CNI plugins act upon.
-const READ_BY_CONTROLLERS: [&str; 6] = [
+pub(super) const READ_BY_CONTROLLERS: [&str; 6] = [
     "eks.amazonaws.com/",
     "vpc.amazonaws.com/",
     "fargate.amazonaws.com/",
@@ -19,14 +19,14 @@ const READ_BY_CONTROLLERS: [&str; 6] = [
 ];
 
 /// Annotations of older clusters for what stands in securityContext now.
-const CONFINEMENT: [&str; 3] = [
+pub(super) const CONFINEMENT: [&str; 3] = [
     "container.apparmor.security.beta.kubernetes.io/",
     "container.seccomp.security.alpha.kubernetes.io/",
     "seccomp.security.alpha.kubernetes.io/",
 ];
 
 /// Where tokens are mounted: another volume there would give the pod other ones.
-const TOKEN_PATHS: [&str; 3] = [
+pub(super) const TOKEN_PATHS: [&str; 3] = [
     "/var/run/secrets/kubernetes.io/serviceaccount",
     "/var/run/secrets/eks.amazonaws.com",
     "/var/run/secrets/pods.eks.amazonaws.com",
@@ -189,25 +189,34 @@ impl Surface {
         if context["windowsOptions"]["hostProcess"] == true {
             self.add(Freedom::Privileged, format!("{at}.windowsOptions.hostProcess"), "true");
         }
-        for field in ["seLinuxOptions", "sysctls"] {
-            let set = &context[field];
-            if set.as_object().is_some_and(|o| !o.is_empty()) || set.as_array().is_some_and(|a| !a.is_empty())
-            {
-                self.add(Freedom::Privileged, format!("{at}.{field}"), set.to_string());
+        for part in ["user", "role", "type", "level"] {
+            if let Some(value) = filled(&context["seLinuxOptions"][part]) {
+                self.add(Freedom::Privileged, format!("{at}.seLinuxOptions.{part}"), value);
             }
+        }
+        for sysctl in list(&context["sysctls"]) {
+            let name = text(&sysctl["name"]);
+            self.add(Freedom::Privileged, format!("{at}.sysctls[{name}]"), text(&sysctl["value"]));
         }
     }
 }
 
 /// Whether something is mounted at `token` or below. What is mounted above does not hide it: runtimes mount by depth.
+/// A path with `..` may lead anywhere, by links of the image too.
 fn is_at_or_below(path: &str, token: &str) -> bool {
-    // `/var/run` is a link to `/run` in most images.
-    let parts = |path: &str| {
+    let parts = |path: &str| -> Vec<String> {
         let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
-        let parts: Vec<String> = parts.map(str::to_owned).collect();
-        if parts.starts_with(&["var".into(), "run".into()]) { parts[1..].to_vec() } else { parts }
+        parts.map(str::to_owned).collect()
     };
-    parts(path).starts_with(&parts(token))
+    // `/var/run` is a link to `/run` in most images.
+    let real = |mut parts: Vec<String>| {
+        if parts.starts_with(&["var".into(), "run".into()]) {
+            parts.remove(0);
+        }
+        parts
+    };
+    let path = parts(path);
+    path.iter().any(|part| part == "..") || real(path).starts_with(&real(parts(token)))
 }
 
 fn list(value: &Value) -> impl Iterator<Item = &Value> {

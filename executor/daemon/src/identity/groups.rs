@@ -64,7 +64,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     document::read(path, DOCUMENT_MAX).map_err(|error| wrong(path, format!("cannot be read: {error}")))
 }
 
-fn objects(paths: &[PathBuf]) -> Result<Vec<Value>, Failure> {
+/// The objects in YAML or JSON documents.
+pub(super) fn objects(paths: &[PathBuf]) -> Result<Vec<Value>, Failure> {
     let mut objects = Vec::new();
     for path in paths {
         let text = String::from_utf8(read(path)?).map_err(|_| wrong(path, "is not UTF-8"))?;
@@ -78,7 +79,7 @@ fn objects(paths: &[PathBuf]) -> Result<Vec<Value>, Failure> {
 fn wrong(path: &Path, what: impl std::fmt::Display) -> Failure {
     Failure::Other {
         what: format!("`{}`: {what}", path.display()),
-        hint: "`windlass identity groups --help` shows what it takes".into(),
+        hint: "`--help` of this command shows what it takes".into(),
     }
 }
 

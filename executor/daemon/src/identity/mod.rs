@@ -1,8 +1,10 @@
 //! `windlass identity`: who tasks are, and why.
 
 mod check;
+mod diff;
 mod explain;
 mod groups;
+mod policies;
 mod render;
 
 use clap::Subcommand;
@@ -24,7 +26,7 @@ pub enum Identity {
     Check(Check),
     /// Say which security groups EKS would give a pod, and by which policies
     Groups(Groups),
-    /// Print what the rules need: service accounts, SecurityGroupPolicies, RBAC, and the roles of AWS
+    /// Print what the rules need: service accounts, SecurityGroupPolicies, RBAC, admission policies, roles of AWS
     Render(Render),
 }
 
@@ -34,7 +36,7 @@ pub async fn identity(config: &Config, of: &Identity) -> Result<(), Failure> {
         Identity::Explain(of) => explain(config, of).await,
         Identity::Check(of) => check(config, of).await,
         Identity::Groups(of) => groups(of),
-        Identity::Render(of) => render(config, of),
+        Identity::Render(of) => render(config, of).await,
     }
 }
 

@@ -5,28 +5,32 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use windlass_core::identity::manifests::{
-    ASSUME_GRANT, assume_grants, kubernetes, namespaces, roles, trust_policy,
-};
+use windlass_core::identity::manifests::{roles, trust_policy};
 use windlass_core::identity::rules::Rules;
 
+use super::diff::diff;
 use super::no_rules;
+use super::policies::Objects;
 use crate::cli::{Failure, print};
 use crate::config::Config;
 use crate::yaml;
 
-/// What the daemon may do in a namespace, as deploy/rbac has it.
-const ROLE: &str = include_str!("../../../../deploy/rbac/role.yaml");
-const BINDING: &str = include_str!("../../../../deploy/rbac/role-binding.yaml");
 /// Stands for the cluster's issuer where none is named.
 const NO_ISSUER: &str = "OIDC_ISSUER_WITHOUT_HTTPS";
 
-/// Prints objects and policies; changes nothing.
+/// Prints objects and policies, or with --diff what they would change; changes nothing itself. The admission policy lets
+/// the daemon's service account create what the rules and the pod template give, and nothing else.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "\
+With --diff: ends with 0 if the cluster is as the rules want it, with 1 if not, with 5 if it cannot be compared. It takes
+the rights to apply the objects (the API server is asked for a dry run), so usually a kubeconfig.
+
 Examples:
-  windlass identity render | kubectl apply --dry-run=server -f -
+  windlass identity render | kubectl apply --server-side --field-manager=windlass -f -
   windlass identity render --what assume-grant | kubectl apply -f -
+  AIRFLOW__KUBERNETES_EXECUTOR__IN_CLUSTER=False windlass identity render --diff
+  windlass identity render --policy warn                   first look in the audit log, then deny
+  windlass identity render --with-pod sidecars.yaml        pods get sidecars from a webhook of the cluster
   windlass identity render --what trust-policy --oidc-issuer oidc.eks.eu-west-1.amazonaws.com/id/ABC
   windlass identity render --what terraform --oidc-issuer $(aws eks describe-cluster --name prod \\
       --query cluster.identity.oidc.issuer --output text | sed s,https://,,) > windlass-roles.tf")]
@@ -40,12 +44,17 @@ pub struct Render {
     /// The cluster's name, for eksctl
     #[arg(long, value_name = "NAME", default_value = "CLUSTER")]
     cluster: String,
+    /// Show what the Kubernetes objects would change in the cluster, and what is there besides
+    #[arg(long, conflicts_with = "what")]
+    diff: bool,
+    #[command(flatten)]
+    objects: Objects,
 }
 
 /// For whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// ServiceAccounts, SecurityGroupPolicies, and the daemon's Role in each namespace.
+    /// ServiceAccounts, SecurityGroupPolicies, the daemon's Role in each namespace, admission policies.
     Kubernetes,
     /// What `windlass doctor --assume` needs and the daemon does without: a Role and its binding in each namespace.
     AssumeGrant,
@@ -58,49 +67,28 @@ enum What {
 }
 
 /// Renders and prints.
-pub fn render(config: &Config, of: &Render) -> Result<(), Failure> {
+pub async fn render(config: &Config, of: &Render) -> Result<(), Failure> {
     let rules = config.rules.as_ref().ok_or_else(no_rules)?;
+    if of.diff {
+        // Exit code 1 would say that there is a difference.
+        let objects = of.objects.all(config, rules).map_err(|failure| match failure {
+            Failure::Other { what, hint } => Failure::Uncompared { what, hint },
+            other => other,
+        })?;
+        return diff(config, rules, &objects).await;
+    }
     let namespace = config.kubernetes.namespace.as_str();
     let issuer = of.oidc_issuer.trim_start_matches("https://");
     print(&match of.what {
-        What::Kubernetes => manifests(rules, namespace)?,
-        What::AssumeGrant => grants(rules, namespace)?,
+        What::Kubernetes => manifests(&of.objects.all(config, rules)?),
+        What::AssumeGrant => manifests(&of.objects.assume_grants(rules, namespace)?),
         What::TrustPolicy => format!("{:#}\n", trust_policies(rules, namespace, issuer)),
         What::Eksctl => yaml::write(&eksctl(rules, namespace, &of.cluster)),
         What::Terraform => terraform(rules, namespace, issuer),
     })
 }
 
-fn manifests(rules: &Rules, namespace: &str) -> Result<String, Failure> {
-    let mut objects = kubernetes(rules, namespace);
-    for namespace in namespaces(rules, namespace) {
-        for text in [ROLE, BINDING] {
-            objects.push(shipped(text, &namespace)?);
-        }
-    }
-    Ok(documents(&objects))
-}
-
-fn grants(rules: &Rules, namespace: &str) -> Result<String, Failure> {
-    let mut objects = Vec::new();
-    for (namespace, role) in assume_grants(rules, namespace) {
-        let mut binding = shipped(BINDING, &namespace)?;
-        binding["metadata"]["name"] = ASSUME_GRANT.into();
-        binding["roleRef"]["name"] = ASSUME_GRANT.into();
-        objects.extend([role, binding]);
-    }
-    Ok(documents(&objects))
-}
-
-/// An object of deploy/rbac in a namespace.
-fn shipped(text: &str, namespace: &str) -> Result<Value, Failure> {
-    let mut object: Value = serde_saphyr::from_str(text)
-        .map_err(|error| Failure::other(format!("deploy/rbac cannot be read: {error}")))?;
-    object["metadata"]["namespace"] = namespace.into();
-    Ok(object)
-}
-
-fn documents(objects: &[Value]) -> String {
+fn manifests(objects: &[Value]) -> String {
     objects.iter().map(|object| format!("---\n{}", yaml::write(object))).collect()
 }
 
@@ -178,26 +166,6 @@ mod tests {
             may_override: Freedoms::new(),
         };
         Rules::new(vec![rule], None)
-    }
-
-    #[test]
-    fn the_daemon_has_its_role_in_each_namespace_of_the_rules() {
-        let text = manifests(&rules(), "airflow").unwrap();
-        for part in ["kind: ServiceAccount", "kind: Role\n", "kind: RoleBinding", "namespace: airflow"] {
-            assert!(text.contains(part), "{part}: {text}");
-        }
-    }
-
-    #[test]
-    fn the_grant_of_assume_is_bound_to_the_daemons_account() {
-        let text = grants(&rules(), "airflow").unwrap();
-        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        assert_eq!(
-            (&objects[0]["kind"], &objects[0]["metadata"]["name"]),
-            (&json!("Role"), &json!("windlass-assume"))
-        );
-        assert_eq!(objects[1]["roleRef"]["name"], "windlass-assume");
-        assert_eq!(objects[1]["subjects"][0]["name"], "windlass");
     }
 
     #[test]

@@ -88,6 +88,11 @@ fn each_way_of_the_pods_own_is_seen() {
             "spec.securityContext.windowsOptions.hostProcess is `true`",
         ),
         (
+            "/spec/securityContext".into(),
+            json!({"sysctls": [{"name": "net.ipv4.ip_forward", "value": "1"}]}),
+            "spec.securityContext.sysctls[net.ipv4.ip_forward] is `1`",
+        ),
+        (
             "/metadata/annotations".into(),
             json!({"eks.amazonaws.com/skip-containers": "base"}),
             "metadata.annotations[eks.amazonaws.com/skip-containers] is `base`",
@@ -134,6 +139,11 @@ fn each_way_by_volumes_is_seen() {
             json!([{"name": "x", "mountPath": "/run/secrets/eks.amazonaws.com/serviceaccount"}]),
             "spec.containers[base].volumeMounts[x] is `/run/secrets/eks.amazonaws.com/serviceaccount`",
         ),
+        (
+            at("volumeMounts"),
+            json!([{"name": "x", "mountPath": "/tmp/../run/secrets/eks.amazonaws.com"}]),
+            "spec.containers[base].volumeMounts[x] is `/tmp/../run/secrets/eks.amazonaws.com`",
+        ),
         // A container of the template's that sees the node, with another program in it.
         (
             "/spec/containers/1".into(),
@@ -169,7 +179,7 @@ fn each_way_by_containers_is_seen() {
         (
             at("securityContext"),
             json!({"seLinuxOptions": {"type": "spc_t"}}),
-            "spec.containers[base].securityContext.seLinuxOptions is `{\"type\":\"spc_t\"}`",
+            "spec.containers[base].securityContext.seLinuxOptions.type is `spc_t`",
         ),
         (
             at("ports"),

@@ -16,6 +16,7 @@ pub mod rules;
 mod selector;
 pub mod sgp;
 mod surface;
+mod worker_env;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +24,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 pub use selector::{LabelSelector, Labels, SelectorError};
+pub use worker_env::{WorkerEnv, session_name};
 
 /// Name of the scheduling gate that keeps a pod from starting until its admitted form was checked.
 pub const GATE: &str = "windlass.dev/identity";
@@ -49,6 +51,8 @@ pub struct Identity {
     pub annotations: BTreeMap<String, String>,
     /// Added to the pod's.
     pub node_selector: BTreeMap<String, String>,
+    /// Variables of AWS's SDKs. Not of [`Identity::apply`]: they are written once executor_config has had its say.
+    pub worker_env: WorkerEnv,
 }
 
 impl Identity {

@@ -6,3 +6,4 @@ mod configuration;
 mod goldens;
 mod irsa;
 mod server;
+mod worker_env;

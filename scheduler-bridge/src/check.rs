@@ -9,7 +9,7 @@ use windlass_migrations::{newest, postgres};
 use crate::airflow::revision;
 use crate::error::BridgeError;
 use crate::store::Store;
-use crate::transaction::{Access, Transaction, airflow_statement, statement};
+use crate::transaction::{Access, REPLICA, Transaction, airflow_statement, statement};
 
 /// What a good check found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -49,7 +49,7 @@ impl fmt::Display for Checked {
 
 /// From the catalogue, which everybody may read, whatever the grants. $1: Airflow's schema, empty: by search_path.
 const SERVER: &str = "
-    SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool AS replica, current_setting('server_version') AS version, current_user::text AS role,
+    SELECT {replica} AS replica, current_setting('server_version') AS version, current_user::text AS role,
         EXISTS (
             SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE c.relname = 'alembic_version'
@@ -80,11 +80,13 @@ impl Store {
     /// As [`Store::check`], but goes on after a fault where it can, and tells all of them. What could not be read is
     /// empty. The error is that nothing can be asked.
     pub async fn diagnose(&self) -> Result<(Checked, Vec<BridgeError>), BridgeError> {
-        let mut tx = self.begin(Access::Read, "be checked").await?;
+        let mut tx = self.begin(Access::Look, "be checked").await?;
         let mut faults = Vec::new();
         let mut checked = self.check_in(&mut tx, &mut faults).await?;
         tx.commit().await?;
-        checked.tells_timeline = self.learn_timeline().await;
+        if !faults.iter().any(|fault| matches!(fault, BridgeError::ReadOnly { .. })) {
+            checked.tells_timeline = self.learn_timeline().await?;
+        }
         Ok((checked, faults))
     }
 
@@ -94,7 +96,7 @@ impl Store {
         faults: &mut Vec<BridgeError>,
     ) -> Result<Checked, BridgeError> {
         let schema = self.config().airflow_schema().unwrap_or_default().to_owned();
-        let rows = tx.rows(statement(SERVER).bind(schema)).await?;
+        let rows = tx.rows(airflow_statement(SERVER.replace("{replica}", REPLICA)).bind(schema)).await?;
         let row = rows.first().ok_or_else(|| tx.decoding(sqlx::Error::RowNotFound))?;
         let server = server_of(row).map_err(|e| tx.decoding(e))?;
         let role = server.role;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use windlass_core::ids::Epoch;
 
-use crate::config::UrlError;
+use crate::config::{DatabaseConfig, UrlError};
+use crate::login::NoPassword;
+use crate::tls::TlsFault;
 
 /// A call to the database that did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +14,7 @@ pub enum BridgeError {
     /// The connection string is not one that PostgreSQL understands.
     #[error(transparent)]
     Url(#[from] UrlError),
-    /// Nobody answers there, or TLS fails.
+    /// Nobody answers there.
     #[error("cannot connect to PostgreSQL at {address}")]
     Connect {
         /// Host, port and database; no password.
@@ -20,6 +22,28 @@ pub enum BridgeError {
         /// The cause.
         #[source]
         source: sqlx::Error,
+    },
+    /// Somebody answers, and TLS does not come about.
+    #[error("cannot connect to PostgreSQL at {address} with TLS: {what}")]
+    Tls {
+        /// Host, port and database; no password.
+        address: String,
+        /// In words of the connection string.
+        what: TlsFault,
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// There is no password for a login, such as a token of RDS.
+    #[error("there is no password for user `{user}` of PostgreSQL at {address}")]
+    NoPassword {
+        /// Host, port and database; no password.
+        address: String,
+        /// As in the connection string.
+        user: String,
+        /// The cause.
+        #[source]
+        source: NoPassword,
     },
     /// SQLSTATE class 28.
     #[error("PostgreSQL at {address} does not let user `{user}` in")]
@@ -163,6 +187,8 @@ impl BridgeError {
         match self {
             Self::Url(_) => "wrong_connection_string",
             Self::Connect { .. } => "cannot_connect",
+            Self::Tls { .. } => "tls_failed",
+            Self::NoPassword { .. } => "no_password",
             Self::AuthenticationFailed { .. } => "authentication_failed",
             Self::NoSuchDatabase { .. } => "no_such_database",
             Self::ReadOnly { .. } => "read_only",
@@ -187,8 +213,14 @@ impl BridgeError {
         let hint = match self {
             Self::Url(error) => return Some(error.hint()),
             Self::Connect { .. } => {
-                "check host, port and network policy of [database] sql_alchemy_conn; for TLS errors its sslmode and \
-                 sslrootcert. The daemon keeps trying"
+                "check host, port and network policy of [database] sql_alchemy_conn. The daemon keeps trying"
+            }
+            Self::Tls { what, .. } => what.hint(),
+            Self::NoPassword { source, .. } => return Some(source.hint.clone()),
+            // The end of PostgreSQL's sentence where only `hostssl` rules fit (on RDS: rds.force_ssl).
+            Self::AuthenticationFailed { source, .. } if said(source).ends_with("no encryption") => {
+                "the server lets nobody in without TLS: set sslmode=verify-full and sslrootcert in [database] \
+                 sql_alchemy_conn"
             }
             Self::AuthenticationFailed { .. } => {
                 "check user and password of [database] sql_alchemy_conn (or its _CMD or _SECRET form) and pg_hba.conf"
@@ -244,6 +276,8 @@ impl BridgeError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::NoPassword { .. }
             | Self::ReadOnly { .. }
             | Self::TimedOut { .. }
             | Self::Query { .. }
@@ -292,9 +326,17 @@ impl BridgeError {
         }
     }
 
+    /// Of a login that nothing can be said in.
+    pub(crate) fn no_password(to: &DatabaseConfig, source: NoPassword) -> Self {
+        Self::NoPassword { address: to.address().to_owned(), user: to.user().to_owned(), source }
+    }
+
     /// From a connection that could not be opened.
-    pub(crate) fn of_connect(address: &str, user: &str, source: sqlx::Error) -> Self {
-        let (address, user) = (address.to_owned(), user.to_owned());
+    pub(crate) fn of_connect(to: &DatabaseConfig, source: sqlx::Error) -> Self {
+        let (address, user) = (to.address().to_owned(), to.user().to_owned());
+        if let Some(what) = TlsFault::of(&source, to.root_certificate()) {
+            return Self::Tls { address, what, source };
+        }
         let code = source.as_database_error().and_then(|e| e.code()).map(|c| c.into_owned());
         match code.as_deref() {
             Some(code) if code.starts_with("28") => Self::AuthenticationFailed { address, user, source },
@@ -302,6 +344,11 @@ impl BridgeError {
             _ => Self::Connect { address, source },
         }
     }
+}
+
+/// The server's words.
+fn said(source: &sqlx::Error) -> &str {
+    source.as_database_error().map(|error| error.message()).unwrap_or_default()
 }
 
 fn plural(count: usize, noun: &str) -> String {

@@ -7,7 +7,7 @@
 //! - `claim`, `rows`, `save`, `log_tail`, `owners`, `retention`: `windlass.launch`
 //! - `term`: leadership; every write of a term goes through the fence in `transaction`
 //! - `wake`, `status`: for the daemon and its command line; `inspect`: for its doctor
-//! - `config`, `check`, `grants`, `migrate`: before any of that
+//! - `config`, `login`, `tls`, `check`, `grants`, `migrate`: before any of that
 //!
 //! All of it works behind a pooler in transaction mode, but [`migrate`], which refuses one.
 
@@ -20,6 +20,7 @@ mod grants;
 mod inspect;
 mod keys;
 mod log_tail;
+mod login;
 mod migrate;
 mod owners;
 mod pooler;
@@ -31,6 +32,7 @@ mod status;
 mod store;
 mod term;
 mod timestamp;
+mod tls;
 mod transaction;
 mod wake;
 
@@ -39,9 +41,11 @@ pub use claim::ClaimBatch;
 pub use config::{DatabaseConfig, UrlError};
 pub use error::BridgeError;
 pub use inspect::LookLimits;
+pub use login::{NoPassword, PasswordFuture, Passwords};
 pub use migrate::{MigrateOptions, MigrateProgress, MigrateReport, PendingMigration, migrate};
 pub use owners::Adopted;
 pub use retention::Purged;
 pub use status::{Failure, SchedulerStatus, Status, TermStatus};
 pub use store::{Store, StoreSettings, worker_heartbeat};
+pub use tls::TlsFault;
 pub use wake::{WAKE_CHANNEL, WakeListener};

@@ -68,11 +68,12 @@ pub async fn migrate(
     options: MigrateOptions,
     progress: &mut (dyn FnMut(MigrateProgress) + Send),
 ) -> Result<MigrateReport, BridgeError> {
-    let connecting = |source| BridgeError::of_connect(config.address(), config.user(), source);
-    if is_pooled(config.options()).await.map_err(connecting)? {
+    let connecting = |source| BridgeError::of_connect(config, source);
+    let login = config.options_now().await.map_err(|source| BridgeError::no_password(config, source))?;
+    if is_pooled(&login).await.map_err(connecting)? {
         return Err(BridgeError::Pooler { address: config.address().to_owned() });
     }
-    let mut connection = config.options().connect().await.map_err(connecting)?;
+    let mut connection = login.connect().await.map_err(connecting)?;
     if !options.dry_run {
         lock(&mut connection, options.lock_wait, progress).await?;
     }

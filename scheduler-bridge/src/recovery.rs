@@ -62,17 +62,20 @@ impl Store {
     }
 
     /// Whether this server tells its timeline; if not, lost commits go unnoticed. (Aurora, whose storage loses none,
-    /// has no WAL to ask about.)
-    pub(crate) async fn learn_timeline(&self) -> bool {
-        let asked = async {
-            let mut tx = self.begin(Access::Read, "read the timeline").await?;
-            let timeline: String = tx.scalar(airflow_statement(format!("SELECT {TIMELINE}"))).await?;
-            tx.commit().await?;
-            Ok::<_, BridgeError>(timeline)
+    /// has no WAL to ask about.) An answer that does not come is no answer.
+    pub(crate) async fn learn_timeline(&self) -> Result<bool, BridgeError> {
+        let mut tx = self.begin(Access::Read, "read the timeline").await?;
+        let known = match tx.scalar::<String>(airflow_statement(format!("SELECT {TIMELINE}"))).await {
+            Ok(_) => {
+                tx.commit().await?;
+                true
+            }
+            Err(BridgeError::Query { source, .. }) if source.as_database_error().is_some() => false,
+            Err(BridgeError::Denied { .. }) => false,
+            Err(error) => return Err(error),
         };
-        let known = asked.await.is_ok();
         self.timeline().known.store(known, Ordering::Relaxed);
-        known
+        Ok(known)
     }
 
     /// The statement with the timeline put in.

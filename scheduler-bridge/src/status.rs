@@ -104,7 +104,7 @@ const FAILURES: &str = "
 impl Store {
     /// Reads it all in one transaction, with the last `failures` failures.
     pub async fn status(&self, failures: u32) -> Result<Status, BridgeError> {
-        let mut tx = self.begin(Access::Scan, "read the status").await?;
+        let mut tx = self.begin(Access::Look, "read the status").await?;
         let status = self.status_in(&mut tx, failures).await?;
         tx.commit().await?;
         Ok(status)

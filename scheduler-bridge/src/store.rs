@@ -2,22 +2,31 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::Notify;
 use windlass_core::ids::InstallationId;
 
 use crate::config::DatabaseConfig;
 use crate::error::BridgeError;
+use crate::login::NoPassword;
 use crate::transaction::{Access, statement};
+
+/// A server that went away or turned into a replica takes all connections with it. It is not concluded more often than
+/// this, so that calls which fail side by side do not send each other's new connections away.
+const RENEWED_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 
 /// What the bridge has to be told besides the connection string.
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// Connections in all, at least 2: one is kept for the term, so that a renewal never queues behind other work.
+    /// Connections in all, at least 3: one is kept for the term, so that a renewal never queues behind other work, and
+    /// one hears the plugin's wakes.
     pub max_connections: u32,
+    /// A connection that is older is not used again: what changed in the server since (a role's rights, a setting, the
+    /// server behind a name) is not noticed only when it ends by itself.
+    pub connection_lifetime: Duration,
     /// Bound of a transaction, by our clock and by the database's (`statement_timeout`,
     /// `idle_in_transaction_session_timeout`): below the lease of the term, so that no write outlives its term for long.
     pub call_timeout: Duration,
@@ -43,6 +52,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             max_connections: 5,
+            connection_lifetime: Duration::from_secs(600),
             call_timeout: Duration::from_secs(3),
             scan_timeout: Duration::from_secs(12),
             lock_timeout: Duration::from_secs(2),
@@ -75,15 +85,26 @@ pub struct Store {
 struct Inner {
     pool: PgPool,
     term_pool: PgPool,
-    /// For the one connection that hears wakes.
-    wake_pool: PgPool,
+    /// Connections that were opened before are not used again.
+    renewed: Arc<Renewed>,
     config: RwLock<Arc<DatabaseConfig>>,
+    /// Why the last login has the password of the one before.
+    no_password: Mutex<Option<NoPassword>>,
     timeline: Timeline,
     /// The database did not let us in.
     refused: Notify,
     settings: StoreSettings,
     /// `"schema".` or nothing: what stands in the place of `{airflow}` in the statements.
     airflow: String,
+}
+
+#[derive(Debug)]
+struct Renewed(Mutex<Instant>);
+
+impl Renewed {
+    fn at(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What is known of the WAL's timeline (`recovery`).
@@ -96,14 +117,17 @@ pub(crate) struct Timeline {
 impl Store {
     /// Opens the pool and one connection in it. Looks at nothing yet: see [`Store::check`].
     pub async fn connect(config: DatabaseConfig, settings: StoreSettings) -> Result<Self, BridgeError> {
-        let pool = lazy_pool(&config, settings.max_connections.saturating_sub(1).max(1));
-        let (term_pool, wake_pool) = (lazy_pool(&config, 1), lazy_pool(&config, 1));
+        let renewed = Arc::new(Renewed(Mutex::new(Instant::now())));
+        let open = |connections| lazy_pool(&config, &settings, connections, &renewed);
+        // Without those for the term and for the wakes.
+        let (pool, term_pool) = (open(settings.max_connections.saturating_sub(2).max(1)), open(1));
         let airflow = config.airflow_schema().map(|s| format!("{}.", quoted(s))).unwrap_or_default();
         let store = Self {
             inner: Arc::new(Inner {
                 pool,
                 term_pool,
-                wake_pool,
+                renewed,
+                no_password: Mutex::default(),
                 config: RwLock::new(Arc::new(config)),
                 timeline: Timeline { known: AtomicBool::new(true), begun_on: Mutex::default() },
                 refused: Notify::new(),
@@ -119,7 +143,8 @@ impl Store {
     async fn open_one(&self) -> Result<(), BridgeError> {
         use sqlx::{ConnectOptions, Connection};
         let config = self.config();
-        let opening = tokio::time::timeout(config.connect_timeout(), config.options().connect());
+        let login = self.login().await?;
+        let opening = tokio::time::timeout(config.connect_timeout(), login.connect());
         let source = match opening.await {
             Ok(Ok(connection)) => {
                 // Its end says nothing about the database.
@@ -135,11 +160,56 @@ impl Store {
     /// A failure to connect, and whom it concerns. A login that was refused is noted for [`Store::refused`].
     pub(crate) fn of_connect(&self, source: sqlx::Error) -> BridgeError {
         let config = self.config();
-        let error = BridgeError::of_connect(config.address(), config.user(), source);
+        let error = BridgeError::of_connect(&config, source);
         if error.is_refusal() {
+            // An old password was tried because there was no new one.
+            if let Some(none) = self.no_password().clone() {
+                return BridgeError::no_password(&config, none);
+            }
             self.inner.refused.notify_one();
         }
         error
+    }
+
+    fn no_password(&self) -> std::sync::MutexGuard<'_, Option<NoPassword>> {
+        self.inner.no_password.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For one connection that is opened now.
+    pub(crate) async fn login(&self) -> Result<PgConnectOptions, BridgeError> {
+        let config = self.config();
+        config.options_now().await.map_err(|source| BridgeError::no_password(&config, source))
+    }
+
+    /// A connection of the pool. Where each login has a password of its own, there is one ready if a connection has to be
+    /// opened for it. If none can be had, the last one is tried: a connection that is open needs none.
+    pub(crate) async fn acquire(
+        &self,
+        pool: &PgPool,
+    ) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>, sqlx::Error> {
+        let config = self.config();
+        if config.has_passwords() {
+            let none = match config.options_now().await {
+                Ok(options) => {
+                    pool.set_connect_options(options);
+                    None
+                }
+                Err(none) => Some(none),
+            };
+            *self.no_password() = none;
+        }
+        pool.acquire().await
+    }
+
+    /// The server behind the open connections is not the one to work with any more. None of them is used again, and new
+    /// ones go to where the host's name leads then. False: that was said a moment ago.
+    pub(crate) fn renew_connections(&self) -> bool {
+        let mut renewed = self.inner.renewed.at();
+        let again = renewed.elapsed() >= RENEWED_AT_MOST_EVERY;
+        if again {
+            *renewed = Instant::now();
+        }
+        again
     }
 
     /// Waits until the database refuses a login: the password was rotated, maybe.
@@ -153,7 +223,7 @@ impl Store {
         if config.address() != self.config().address() {
             return false;
         }
-        for pool in [&self.inner.pool, &self.inner.term_pool, &self.inner.wake_pool] {
+        for pool in [&self.inner.pool, &self.inner.term_pool] {
             pool.set_connect_options(config.options().clone());
         }
         *self.inner.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
@@ -162,7 +232,7 @@ impl Store {
 
     /// Identity of this `windlass` schema: part of every launch id.
     pub async fn installation(&self) -> Result<InstallationId, BridgeError> {
-        let mut tx = self.begin(Access::Read, "read the installation's id").await?;
+        let mut tx = self.begin(Access::Look, "read the installation's id").await?;
         let id: String = tx.scalar(statement("SELECT id::text FROM windlass.installation")).await?;
         tx.commit().await?;
         Ok(InstallationId(id))
@@ -172,7 +242,6 @@ impl Store {
     pub async fn close(&self) {
         self.inner.pool.close().await;
         self.inner.term_pool.close().await;
-        self.inner.wake_pool.close().await;
     }
 
     /// Where we are connected to, and as whom.
@@ -192,10 +261,6 @@ impl Store {
         &self.inner.pool
     }
 
-    pub(crate) fn wake_pool(&self) -> &PgPool {
-        &self.inner.wake_pool
-    }
-
     pub(crate) fn term_pool(&self) -> &PgPool {
         &self.inner.term_pool
     }
@@ -206,15 +271,24 @@ impl Store {
     }
 }
 
-fn lazy_pool(config: &DatabaseConfig, connections: u32) -> PgPool {
+fn lazy_pool(
+    config: &DatabaseConfig,
+    settings: &StoreSettings,
+    connections: u32,
+    renewed: &Arc<Renewed>,
+) -> PgPool {
+    let renewed = renewed.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(config.connect_timeout())
-        // A failover or a changed password must not be noticed only when the last old connection dies.
-        .max_lifetime(Duration::from_secs(600))
+        .max_lifetime(settings.connection_lifetime)
         .idle_timeout(Duration::from_secs(60))
         // The opening statement of every transaction is the test: one round trip less.
         .test_before_acquire(false)
+        .before_acquire(move |_, connection| {
+            let is_younger = connection.age < renewed.at().elapsed();
+            Box::pin(async move { Ok(is_younger) })
+        })
         .connect_lazy_with(config.options().clone())
 }
 

@@ -25,6 +25,8 @@ pub(crate) enum Access {
     Read,
     /// Read all rows of a kind: the longer bound.
     Scan,
+    /// As `Scan`, for people: a replica may answer too. Nothing is decided on what is read.
+    Look,
     /// Write rows that belong to no term.
     Write,
     /// Write the term itself, on the connection kept for it.
@@ -50,17 +52,22 @@ pub(crate) struct Transaction {
     what: &'static str,
     deadline: Instant,
     timeout: Duration,
-    address: String,
+    store: Store,
 }
 
 impl Store {
     /// Opens a transaction; `what` completes "the database failed to ..". A connection that was lost while it lay idle
-    /// (a failover, a restarted pooler) is noticed here, where nothing has been done yet: the next one is tried.
+    /// (a failover, a restarted pooler), or whose server is a replica by now, is noticed here, where nothing has been
+    /// done yet: a new one is tried. Nothing is read from a replica: it may be behind.
     pub(crate) async fn begin(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
         let mut left = self.settings().max_connections;
         loop {
             match self.open(access, what).await {
-                Err(BridgeError::Query { source, .. }) if left > 0 && is_lost(&source) => left -= 1,
+                Err(BridgeError::Query { source, .. }) if left > 0 && is_lost(&source) => {
+                    left -= 1;
+                    self.renew_connections();
+                }
+                Err(BridgeError::ReadOnly { .. }) if self.renew_connections() => {}
                 opened => return opened,
             }
         }
@@ -68,11 +75,12 @@ impl Store {
 
     async fn open(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
         let settings = self.settings();
-        let timeout =
-            if matches!(access, Access::Scan) { settings.scan_timeout } else { settings.call_timeout };
-        let config = self.config();
+        let timeout = match access {
+            Access::Scan | Access::Look => settings.scan_timeout,
+            Access::Read | Access::Write | Access::Term | Access::Fenced(_) => settings.call_timeout,
+        };
         let pool = if matches!(access, Access::Term) { self.term_pool() } else { self.pool() };
-        let connection = match pool.acquire().await {
+        let connection = match self.acquire(pool).await {
             Ok(connection) => connection,
             Err(source @ (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)) => {
                 return Err(BridgeError::Query { what, source });
@@ -84,13 +92,19 @@ impl Store {
             what,
             deadline: Instant::now() + timeout,
             timeout,
-            address: config.address().to_owned(),
+            store: self.clone(),
         };
         let mut sql = opening(access, timeout, settings.lock_timeout);
         if let Access::Fenced(epoch) = access {
             sql.push_str(&self.fence(epoch));
         }
         let rows = tx.simple(sql).await?;
+        let replica =
+            rows.first().map(|row| row.try_get("replica")).transpose().map_err(|e| tx.decoding(e))?;
+        if replica == Some(true) && !matches!(access, Access::Look) {
+            tx.abandon();
+            return Err(BridgeError::ReadOnly { address: self.config().address().to_owned() });
+        }
         if let Access::Fenced(epoch) = access
             // One row of the time-outs, one of the fence.
             && rows.len() < 2
@@ -113,11 +127,15 @@ fn is_lost(source: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether the server writes nothing: a standby, or one that was made read-only.
+pub(crate) const REPLICA: &str =
+    "pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool";
+
 /// The opening as one simple query. It holds numbers only.
 fn opening(access: Access, timeout: Duration, lock_timeout: Duration) -> String {
     // A writer does not ask for READ WRITE: on a replica its write then fails with the code that says so (25006).
     let mode = match access {
-        Access::Read | Access::Scan => " READ ONLY",
+        Access::Read | Access::Scan | Access::Look => " READ ONLY",
         Access::Write | Access::Term | Access::Fenced(_) => "",
     };
     let ms = timeout.as_millis();
@@ -125,7 +143,7 @@ fn opening(access: Access, timeout: Duration, lock_timeout: Duration) -> String 
         "BEGIN ISOLATION LEVEL READ COMMITTED{mode}; \
          SELECT set_config('statement_timeout', '{ms}', true), \
          set_config('idle_in_transaction_session_timeout', '{ms}', true), \
-         set_config('lock_timeout', '{}', true)",
+         set_config('lock_timeout', '{}', true), {REPLICA} AS replica",
         lock_timeout.as_millis()
     )
 }
@@ -206,10 +224,12 @@ impl Transaction {
                 } else {
                     self.abandon();
                 }
-                Err(BridgeError::of_query(self.what, &self.address, source))
+                Err(BridgeError::of_query(self.what, self.store.config().address(), source))
             }
             Err(_) => {
                 self.abandon();
+                // The server has the same bound: it is silent, and so it will be on the other connections.
+                self.store.renew_connections();
                 Err(BridgeError::TimedOut { what: self.what, after: self.timeout })
             }
         }
@@ -253,7 +273,8 @@ mod tests {
         assert_eq!(
             opening(Access::Fenced(Epoch(7)), Duration::from_secs(5), Duration::from_secs(2)),
             "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT set_config('statement_timeout', '5000', true), \
-             set_config('idle_in_transaction_session_timeout', '5000', true), set_config('lock_timeout', '2000', true)"
+             set_config('idle_in_transaction_session_timeout', '5000', true), set_config('lock_timeout', '2000', true), \
+             pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool AS replica"
         );
     }
 }

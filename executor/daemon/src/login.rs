@@ -1,14 +1,15 @@
 //! Who we are to the database. Read again when the database refuses us: a rotated password needs no restart.
 //!
 //! A variable does not change under a process; what it leads to does: the output of a `_CMD`, airflow.cfg, `~/.pgpass`.
+//! With RDS tokens there is nothing to read again but the place: each login has a token of its own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use scheduler_bridge::{DatabaseConfig, Store};
+use scheduler_bridge::{DatabaseConfig, NoPassword, PasswordFuture, Passwords, Store};
 use tokio::time::Instant;
 use tracing::warn;
-use windlass_aws::{Account, AwsError};
+use windlass_aws::Account;
 
 use crate::cli::Failure;
 use crate::clock;
@@ -23,16 +24,24 @@ const READ_AGAIN: Duration = Duration::from_secs(5);
 /// Refusals that are no further apart and end alike are told once.
 const ONE_STORY: Duration = Duration::from_secs(60);
 
-/// A token of RDS is good for a login for 15 minutes: the pool's next connection finds one that is younger.
-const NEXT_TOKEN: Duration = Duration::from_secs(300);
-
 /// The connection string, and where it came from.
 pub struct Login {
     lookup: Lookup,
     env: Environment,
     current: Mutex<DatabaseConfig>,
-    /// For RDS tokens in the place of the password.
-    account: Option<Account>,
+    tokens: Option<Arc<Tokens>>,
+}
+
+/// RDS tokens in the place of passwords.
+struct Tokens(Account);
+
+impl Passwords for Tokens {
+    fn password<'a>(&'a self, of: &'a DatabaseConfig) -> PasswordFuture<'a> {
+        Box::pin(async move {
+            let token = self.0.rds_token(of.host(), of.port(), of.user(), clock::wall()).await;
+            token.map_err(|error| NoPassword { why: error.to_string(), hint: error.hint().to_owned() })
+        })
+    }
 }
 
 /// Opens the database for a command.
@@ -44,13 +53,12 @@ pub async fn open(config: &Config) -> Result<Store, Failure> {
     Ok(Store::connect(database, config.store_settings()).await?)
 }
 
-/// Where the database is, with what it takes to log in now.
+/// Where the database is, with what it takes to log in.
 ///
 /// # Errors
-/// As [`open`], but for the database's own.
+/// A connection string that is none.
 pub async fn to_log_in(config: &Config) -> Result<DatabaseConfig, Failure> {
-    let account = account_of(&config.own.database).await;
-    with_token(config.database()?, account.as_ref()).await.map_err(|error| of_aws(&error))
+    Ok(with_tokens(config.database()?, tokens(&config.own.database).await.as_ref()))
 }
 
 /// The same for `windlass migrate`, which may go there as another user.
@@ -58,43 +66,35 @@ pub async fn to_log_in(config: &Config) -> Result<DatabaseConfig, Failure> {
 /// # Errors
 /// As [`to_log_in`].
 pub async fn to_migrate(config: &Config) -> Result<DatabaseConfig, Failure> {
-    let account = account_of(&config.own.database).await;
-    with_token(config.migrate_database()?, account.as_ref()).await.map_err(|error| of_aws(&error))
-}
-
-/// As a failure of a command.
-fn of_aws(error: &AwsError) -> Failure {
-    Failure::Other { what: error.to_string(), hint: error.hint().to_owned() }
+    Ok(with_tokens(config.migrate_database()?, tokens(&config.own.database).await.as_ref()))
 }
 
 /// None: the database takes a password.
-async fn account_of(own: &Database) -> Option<Account> {
+async fn tokens(own: &Database) -> Option<Arc<Tokens>> {
     match own.auth {
         DatabaseAuth::Password => None,
-        DatabaseAuth::RdsIam => Some(Account::find(Some(&own.region)).await),
+        DatabaseAuth::RdsIam => Some(Arc::new(Tokens(Account::find(Some(&own.region)).await))),
     }
 }
 
-async fn with_token(database: DatabaseConfig, account: Option<&Account>) -> Result<DatabaseConfig, AwsError> {
-    let Some(account) = account else { return Ok(database) };
-    let token = account.rds_token(database.host(), database.port(), database.user(), clock::wall()).await?;
-    Ok(database.with_password(&token))
+fn with_tokens(database: DatabaseConfig, tokens: Option<&Arc<Tokens>>) -> DatabaseConfig {
+    match tokens {
+        Some(tokens) => database.with_passwords(tokens.clone()),
+        None => database,
+    }
 }
 
 impl Login {
     /// As it was read at the start.
     pub async fn new(lookup: Lookup, env: Environment, database: DatabaseConfig, own: &Database) -> Self {
-        Self { lookup, env, current: Mutex::new(database), account: account_of(own).await }
+        let tokens = tokens(own).await;
+        let current = Mutex::new(with_tokens(database, tokens.as_ref()));
+        Self { lookup, env, current, tokens }
     }
 
-    /// As last read, with what it takes to log in now.
-    ///
-    /// # Errors
-    /// No token could be made: a sentence with the remedy.
-    pub async fn current(&self) -> Result<DatabaseConfig, String> {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let told = |error: AwsError| format!("{error} (hint: {})", error.hint());
-        with_token(current, self.account.as_ref()).await.map_err(told)
+    /// As last read.
+    pub fn current(&self) -> DatabaseConfig {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads it from where it came from. Anything that keeps it from being read leaves the old one in place.
@@ -108,25 +108,16 @@ impl Login {
             config.database().map_err(|Faults(faults)| in_line(&faults))
         });
         let database = read.await.map_err(|error| error.to_string())??;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = database;
-        self.current().await
+        let database = with_tokens(database, self.tokens.as_ref());
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = database.clone();
+        Ok(database)
     }
 
-    /// Gives the store what is read after each refusal, and the next token in time. Never ends.
+    /// Gives the store what is read after each refusal. Never ends.
     pub async fn keep(&self, store: &Store) {
         let mut told = (Instant::now(), String::new());
         loop {
-            tokio::select! {
-                () = store.refused() => {}
-                () = tokio::time::sleep(NEXT_TOKEN), if self.account.is_some() => {
-                    match self.current().await {
-                        Ok(database) => drop(store.log_in_with(database)),
-                        // The next refusal tells; until then the one before may still be good.
-                        Err(problem) => tracing::debug!("no new token for the database: {problem}"),
-                    }
-                    continue;
-                }
-            }
+            store.refused().await;
             let news = match self.read_again().await {
                 Ok(database) => {
                     let (user, place) = (database.user().to_owned(), database.address().to_owned());

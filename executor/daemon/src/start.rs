@@ -51,7 +51,7 @@ pub async fn wait_for_all(
 }
 
 async fn open_store(login: &Login, config: &Config) -> Result<(Store, InstallationId), String> {
-    let store = match Store::connect(login.current().await?, config.store_settings()).await {
+    let store = match Store::connect(login.current(), config.store_settings()).await {
         Ok(store) => store,
         Err(error) => {
             // For the next try.

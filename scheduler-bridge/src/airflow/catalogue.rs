@@ -19,7 +19,7 @@ const DAGS: &str = "
 impl Store {
     /// Active DAGs by their ids; or the one of that id.
     pub async fn dags(&self, dag_id: Option<&str>) -> Result<Vec<(String, DagFacts)>, BridgeError> {
-        let mut tx = self.begin(Access::Scan, "read the DAGs").await?;
+        let mut tx = self.begin(Access::Look, "read the DAGs").await?;
         let query = airflow_statement(self.airflow_sql(DAGS)).bind(dag_id.map(str::to_owned));
         let rows = tx.rows(query).await?;
         tx.commit().await?;

@@ -99,7 +99,7 @@ impl Store {
         run_id: &str,
         map_index: i32,
     ) -> Result<Option<TaskSpec>, BridgeError> {
-        let mut tx = self.begin(Access::Read, "read a task instance").await?;
+        let mut tx = self.begin(Access::Look, "read a task instance").await?;
         let query = airflow_statement(self.spec_sql(ANY_STATE))
             .bind(dag_id.to_owned())
             .bind(task_id.to_owned())
@@ -116,7 +116,7 @@ impl Store {
         dag_id: &str,
         run_id: Option<&str>,
     ) -> Result<Vec<TaskSpec>, BridgeError> {
-        let mut tx = self.begin(Access::Scan, "read the task instances of a run").await?;
+        let mut tx = self.begin(Access::Look, "read the task instances of a run").await?;
         let query =
             airflow_statement(self.spec_sql(RUN)).bind(dag_id.to_owned()).bind(run_id.map(str::to_owned));
         let rows = tx.rows(query).await?;

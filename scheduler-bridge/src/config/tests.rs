@@ -1,3 +1,4 @@
+use super::parts::decode;
 use super::*;
 
 fn parsed(text: &str) -> PgConnectOptions {

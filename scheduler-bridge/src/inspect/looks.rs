@@ -112,7 +112,7 @@ impl Store {
     /// All that is live: term, schedulers, open launches beside their task instances, queued task instances without a
     /// launch, running ones without a worker. What is cut is named.
     pub async fn look(&self, limits: LookLimits) -> Result<DatabaseFacts, BridgeError> {
-        let mut tx = self.begin(Access::Scan, "look for what does not fit together").await?;
+        let mut tx = self.begin(Access::Look, "look for what does not fit together").await?;
         let mut facts = self.clock(&mut tx).await?;
         let limit = i64::from(limits.rows);
         let ms = |of: Duration| of.as_secs_f64() * 1_000.0;
@@ -149,7 +149,7 @@ impl Store {
 
     /// Launches by id, whatever their stage.
     pub async fn launches_by_id(&self, ids: &[LaunchId]) -> Result<Vec<LaunchFacts>, BridgeError> {
-        let mut tx = self.begin(Access::Read, "find launches").await?;
+        let mut tx = self.begin(Access::Look, "find launches").await?;
         let query = airflow_statement(self.inspect_sql(BY_ID)).bind(id_array(ids.iter()));
         let rows = tx.rows(query).await?;
         tx.commit().await?;
@@ -158,7 +158,7 @@ impl Store {
 
     /// Task instances by key; those that are not there are left out.
     pub async fn tasks_by_key(&self, keys: &[TaskKey]) -> Result<Vec<TaskFacts>, BridgeError> {
-        let mut tx = self.begin(Access::Read, "read task instances").await?;
+        let mut tx = self.begin(Access::Look, "read task instances").await?;
         let query = airflow_statement(self.inspect_sql(BY_KEY))
             .bind(keys.iter().map(|key| key.dag_id.clone()).collect::<Vec<_>>())
             .bind(keys.iter().map(|key| key.task_id.clone()).collect::<Vec<_>>())

@@ -43,7 +43,7 @@ impl Store {
         installation: InstallationId,
         limits: Limits,
     ) -> Result<Story, BridgeError> {
-        let mut tx = self.begin(Access::Scan, "read the story of a task instance").await?;
+        let mut tx = self.begin(Access::Look, "read the story of a task instance").await?;
         let database = self.clock(&mut tx).await?;
         let keyed = |sql: String| {
             airflow_statement(sql)

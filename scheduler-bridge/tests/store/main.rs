@@ -7,14 +7,17 @@
 
 mod claims;
 mod doctor;
+mod failover;
 mod grants;
 mod inspect;
 mod intake;
+mod login;
 mod migration;
 mod plans;
 mod pooler;
 mod recovery;
 mod rows;
+mod sessions;
 mod support;
 mod term;
 mod tls;

@@ -232,11 +232,14 @@ impl Lab {
     }
 }
 
-/// A store with short bounds: a test that waits for a lock is to notice soon.
+/// Short bounds: a test that waits for a lock is to notice soon.
+pub(crate) fn settings() -> StoreSettings {
+    StoreSettings { lock_timeout: std::time::Duration::from_millis(500), ..StoreSettings::default() }
+}
+
+/// A store with [`settings`].
 pub(crate) async fn store_at(url: &str) -> Result<Store> {
-    let settings =
-        StoreSettings { lock_timeout: std::time::Duration::from_millis(500), ..StoreSettings::default() };
-    Ok(Store::connect(DatabaseConfig::parse(url)?, settings).await?)
+    Ok(Store::connect(DatabaseConfig::parse(url)?, settings()).await?)
 }
 
 pub(crate) fn key(task: &str) -> TaskKey {

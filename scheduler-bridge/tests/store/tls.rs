@@ -2,10 +2,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
+use scheduler_bridge::{BridgeError, DatabaseConfig, Store};
 use windlass_lab::folder::Folder;
 use windlass_lab::pgbouncer::PgBouncer;
+use windlass_lab::postgres::Postgres;
 
-use crate::support::{Lab, store_at, unless_missing};
+use crate::support::{Lab, settings, store_at, unless_missing};
 
 /// A certificate authority, and a server certificate of it for `localhost`.
 struct Certificates {
@@ -54,6 +56,11 @@ impl Certificates {
     }
 }
 
+fn openssl_available() -> anyhow::Result<()> {
+    let asked = Command::new("openssl").arg("version").output();
+    asked.context("there is no openssl: `apt-get install openssl`").map(drop)
+}
+
 async fn answer(url: &str) -> String {
     match store_at(url).await {
         Ok(store) => match store.check().await {
@@ -70,10 +77,7 @@ async fn the_options_for_tls_mean_what_they_mean_to_libpq() -> anyhow::Result<()
     let server = lab.server.clone();
     let started = unless_missing(move || {
         PgBouncer::available()?;
-        Command::new("openssl")
-            .arg("version")
-            .output()
-            .context("there is no openssl: `apt-get install openssl`")?;
+        openssl_available()?;
         Ok(move || {
             let certificates = Certificates::make()?;
             let of = |name: &str| certificates.path(name);
@@ -93,12 +97,137 @@ async fn the_options_for_tls_mean_what_they_mean_to_libpq() -> anyhow::Result<()
         (format!("{by_name}?sslmode=require"), "connected"),
         (format!("{by_name}?sslmode=verify-full&{ca}"), "connected"),
         (format!("{by_address}?sslmode=verify-ca&{ca}"), "connected"),
-        (format!("{by_address}?sslmode=verify-full&{ca}"), "not valid for name"),
-        (format!("{by_name}?sslmode=verify-full"), "UnknownIssuer"),
-        (format!("{by_name}?sslmode=verify-full&sslrootcert=/no/such/file"), "No such file"),
+        (format!("{by_address}?sslmode=verify-full&{ca}"), "for another host name than"),
+        (format!("{by_name}?sslmode=verify-full"), "none of the authorities in the system's own store"),
+        (
+            format!("{by_name}?sslmode=verify-full&sslrootcert=/no/such/file"),
+            "sslrootcert `/no/such/file` cannot be read",
+        ),
     ] {
         let told = answer(&url).await;
         assert!(told.contains(expected), "{url}: {told}");
     }
     Ok(())
+}
+
+/// PostgreSQL itself with an authority of our own, as RDS has one.
+struct World {
+    server: Postgres,
+    certificates: Certificates,
+    /// Of nobody here.
+    others: Certificates,
+}
+
+impl World {
+    async fn start() -> anyhow::Result<Option<Self>> {
+        unless_missing(|| {
+            Postgres::tls_available()?;
+            openssl_available()?;
+            Ok(|| {
+                let (certificates, others) = (Certificates::make()?, Certificates::make()?);
+                let of = |name: &str| certificates.path(name);
+                let server = Postgres::start_tls(&of("server.crt"), &of("server.key"))?;
+                Ok(Self { server, certificates, others })
+            })
+        })
+        .await
+    }
+}
+
+async fn refused(url: &str) -> anyhow::Result<BridgeError> {
+    match Store::connect(DatabaseConfig::parse(url)?, settings()).await {
+        Ok(_) => bail!("{url}: it was let in"),
+        Err(error) => Ok(error),
+    }
+}
+
+#[tokio::test]
+async fn postgresql_is_trusted_for_its_authority_and_its_name_and_else_the_setting_is_named()
+-> anyhow::Result<()> {
+    let Some(world) = World::start().await? else { return Ok(()) };
+    let plain = tokio::task::spawn_blocking(|| Postgres::start(16)).await??;
+    let by_address = world.server.url("postgres");
+    let by_name = by_address.replace("127.0.0.1", "localhost");
+    let full = |url: &str, root: &Path| format!("{url}?sslmode=verify-full&sslrootcert={}", root.display());
+    let (ours, theirs) = (world.certificates.path("ca.crt"), world.others.path("ca.crt"));
+
+    let store = Store::connect(DatabaseConfig::parse(&full(&by_name, &ours))?, settings()).await?;
+    // Some connection is open.
+    assert_eq!(store.check().await.unwrap_err().kind(), "no_airflow");
+    let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE application_name = 'windlass'";
+    assert_eq!(world.server.psql("postgres", encrypted, &[])?, "t");
+    store.close().await;
+
+    let bundle = "set sslrootcert in [database] sql_alchemy_conn to a file with the certificate of the server's authority";
+    for (url, words, hint) in [
+        (
+            full(&by_name, &theirs),
+            format!(
+                "its certificate was issued by none of the authorities in sslrootcert `{}`",
+                theirs.display()
+            ),
+            bundle,
+        ),
+        (
+            format!("{by_name}?sslmode=verify-full"),
+            "issued by none of the authorities in the system's own store (no sslrootcert is set)".to_owned(),
+            bundle,
+        ),
+        (
+            full(&by_address, &ours),
+            "its certificate is for another host name than the connection string's".to_owned(),
+            "name the server in [database] sql_alchemy_conn as its certificate does",
+        ),
+        (
+            full(&plain.url("postgres"), &ours),
+            "the server takes no TLS, and sslmode demands it".to_owned(),
+            "turn TLS on in the server (ssl = on)",
+        ),
+        (
+            full(&by_name, Path::new("/no/such/file")),
+            "sslrootcert `/no/such/file` cannot be read".to_owned(),
+            "mount the file into the daemon's container",
+        ),
+    ] {
+        let error = refused(&url).await?;
+        assert_eq!((error.kind(), error.is_transient()), ("tls_failed", true), "{url}: {error}");
+        let told = error.chain();
+        assert!(
+            told.starts_with("cannot connect to PostgreSQL at ") && told.contains(&words),
+            "{url}: {told}"
+        );
+        assert!(error.hint().is_some_and(|told| told.starts_with(hint)), "{url}: {:?}", error.hint());
+    }
+    Ok(())
+}
+
+/// As with `rds.force_ssl`.
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_without_tls_is_told_by_sslmode() -> anyhow::Result<()> {
+    let Some(world) = World::start().await? else { return Ok(()) };
+    let hba = world.server.socket_folder().join("data/pg_hba.conf");
+    std::fs::write(&hba, "hostssl all all 127.0.0.1/32 trust\n")?;
+    let count = "SELECT count(*) FROM pg_hba_file_rules";
+    assert_eq!(world.server.psql("postgres", count, &[])?, "1");
+    world.server.psql("postgres", "SELECT pg_reload_conf()", &[])?;
+    let url = format!("{}?sslmode=disable", world.server.url("postgres"));
+    for _ in 0..100 {
+        let error = match Store::connect(DatabaseConfig::parse(&url)?, settings()).await {
+            Ok(_) => {
+                // Not reloaded yet.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                continue;
+            }
+            Err(error) => error,
+        };
+        assert_eq!(error.kind(), "authentication_failed", "{error}");
+        assert!(
+            error.hint().is_some_and(|hint| hint.contains("set sslmode=verify-full")),
+            "{:?}",
+            error.hint()
+        );
+        return Ok(());
+    }
+    bail!("it lets everybody in")
 }

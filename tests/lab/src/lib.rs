@@ -5,6 +5,7 @@
 //! - [`moto`]: a local AWS
 //! - [`airflow`]: scheduler, triggerer, webserver and DAG processor of a real Airflow
 //! - [`daemon`]: the daemon with the shipped grants and RBAC
+//! - [`proxy`]: TCP that breaks, or leads elsewhere
 //! - [`plain_http`]: requests to probes, metrics and etcd
 //! - [`process`]: what all of them stand on: a started process that can't be left behind
 //!
@@ -22,6 +23,8 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 mod process_tree;
+pub mod proxy;
+mod system_package;
 mod watchdog;
 
 pub use windlass_lab_prepare as prepare;

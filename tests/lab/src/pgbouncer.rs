@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use windlass_lab_prepare::{cache_dir, locked, run_long};
 
 use crate::folder::Folder;
 use crate::ports;
 use crate::postgres::Postgres;
 use crate::process::{POLL, Supervised};
+use crate::system_package;
 
 const CONFIG: &str = "pgbouncer.ini";
 
@@ -30,22 +30,7 @@ impl PgBouncer {
     /// Whether it is installed. Debian's package is installed when we are root and it is missing; otherwise the error
     /// names the command.
     pub fn available() -> Result<()> {
-        if installed() {
-            return Ok(());
-        }
-        if !rustix::process::geteuid().is_root() {
-            bail!("there is no pgbouncer on PATH: `sudo apt-get install pgbouncer`");
-        }
-        locked("pgbouncer", || {
-            if installed() {
-                return Ok(());
-            }
-            let mut install = Command::new("apt-get");
-            install.args(["install", "--yes", "--no-install-recommends", "pgbouncer"]);
-            // The package would start a service of its own.
-            install.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
-            run_long("installing pgbouncer", install, &cache_dir()?.join("pgbouncer.log"))
-        })
+        system_package::ensure("pgbouncer", installed)
     }
 
     /// Starts one. With a `pool_size` of 1 all clients share one server connection, and whatever a client leaves on it

@@ -6,7 +6,9 @@
 mod install;
 
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -43,30 +45,68 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a server of version 16 or 18; blocks the thread until it answers. The wheel is installed when missing.
     pub fn start(version: u32) -> Result<Self> {
-        Self::start_as(version, false)
+        Self::start_with(version, |_, _| Ok(()))
     }
 
     /// The same in recovery, with nobody to recover from: it answers and is read-only, as a replica is.
     pub fn start_replica(version: u32) -> Result<Self> {
-        Self::start_as(version, true)
+        Self::start_with(version, in_recovery)
     }
 
-    fn start_as(version: u32, replica: bool) -> Result<Self> {
+    fn start_with(
+        version: u32,
+        change: impl FnOnce(&Folder, Option<&Account>) -> Result<()>,
+    ) -> Result<Self> {
         let account = Account::for_server()?;
         let binaries = install::binaries(version, account.as_ref())?;
-        let folder = install::data_folder(version, account.as_ref())?;
-        let mut init = binaries.program("initdb");
-        init.arg("-D").arg(folder.join("data")).args(["-U", SUPERUSER, "-A", "trust"]).args([
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]);
-        run_as(account.as_ref(), &mut init, "initdb")?;
-        if replica {
-            in_recovery(&folder, account.as_ref())?;
-        }
+        Self::launch(binaries, version, |binaries, folder| {
+            init(binaries, folder, account.as_ref())?;
+            change(folder, account.as_ref())
+        })
+    }
 
+    /// Whether a server with TLS can be started: see [`Self::start_tls`].
+    pub fn tls_available() -> Result<()> {
+        install::system().map(drop)
+    }
+
+    /// Starts the system's own PostgreSQL with this certificate; the wheel's is built without TLS.
+    pub fn start_tls(certificate: &Path, key: &Path) -> Result<Self> {
+        let (binaries, version) = install::system()?;
+        let account = Account::for_server()?;
+        Self::launch(binaries, version, |binaries, folder| {
+            init(binaries, folder, account.as_ref())?;
+            for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+                let text = std::fs::read(from).with_context(|| format!("read {}", from.display()))?;
+                put(folder, account.as_ref(), to, &text)?;
+            }
+            let config = folder.join("data/postgresql.conf");
+            let mut text = std::fs::read(&config).with_context(|| format!("read {}", config.display()))?;
+            text.extend_from_slice(b"\nssl = on\n");
+            put(folder, account.as_ref(), "postgresql.conf", &text)
+        })
+    }
+
+    /// Starts a replica that follows this server.
+    pub fn replica(&self) -> Result<Self> {
+        let account = Account::for_server()?;
+        Self::launch(self.binaries.clone(), self.version, |binaries, folder| {
+            let mut copy = binaries.program("pg_basebackup");
+            copy.arg("-D").arg(folder.join("data")).args(["-d", &self.url("postgres")]);
+            copy.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+            run_as(account.as_ref(), &mut copy, "pg_basebackup")
+        })
+    }
+
+    /// `fill` makes the folder `data`.
+    fn launch(
+        binaries: Binaries,
+        version: u32,
+        fill: impl FnOnce(&Binaries, &Folder) -> Result<()>,
+    ) -> Result<Self> {
+        let account = Account::for_server()?;
+        let folder = install::data_folder(version, account.as_ref())?;
+        fill(&binaries, &folder)?;
         let port = ports::free()?;
         let server = Supervised::spawn(
             &format!("postgres-{version}"),
@@ -165,14 +205,24 @@ impl Postgres {
         }
     }
 
+    /// A replica takes the place of its primary: it writes from now on, on a new timeline.
+    pub fn promote(&self) -> Result<()> {
+        self.psql("postgres", "SELECT 1 / pg_promote()::int", &[]).map(drop)
+    }
+
+    /// As a primary comes back after a failover: a replica that answers and writes nothing. It follows nobody.
+    pub fn come_back_as_replica(&mut self) -> Result<()> {
+        self.crash();
+        in_recovery(&self.folder, Account::for_server()?.as_ref())?;
+        self.start_again()
+    }
+
     /// As a replica takes the place of a primary that died: the server comes back in recovery and is promoted, which
     /// begins a new timeline. It has all that was committed; the test itself takes away what is to be lost.
     pub fn fail_over(&mut self) -> Result<()> {
         self.psql("postgres", "CHECKPOINT", &[])?;
-        self.crash();
-        in_recovery(&self.folder, Account::for_server()?.as_ref())?;
-        self.start_again()?;
-        self.psql("postgres", "SELECT 1 / pg_promote()::int", &[]).map(drop)
+        self.come_back_as_replica()?;
+        self.promote()
     }
 
     /// Starts the server again, on its port and with its data, and waits until it answers; blocks the thread.
@@ -215,12 +265,25 @@ impl Drop for Postgres {
     }
 }
 
+fn init(binaries: &Binaries, folder: &Folder, account: Option<&Account>) -> Result<()> {
+    let mut init = binaries.program("initdb");
+    init.arg("-D").arg(folder.join("data")).args(["-U", SUPERUSER, "-A", "trust"]);
+    init.args(["-E", "UTF8", "--locale=C", "--no-sync"]);
+    run_as(account, &mut init, "initdb")
+}
+
 /// The next start is one of a replica that has nobody to follow.
 fn in_recovery(folder: &Folder, account: Option<&Account>) -> Result<()> {
-    let signal = folder.join("data/standby.signal");
-    std::fs::write(&signal, "").with_context(|| format!("write {}", signal.display()))?;
+    put(folder, account, "standby.signal", b"")
+}
+
+/// A file in the folder `data`, for the server alone.
+fn put(folder: &Folder, account: Option<&Account>, name: &str, text: &[u8]) -> Result<()> {
+    let file = folder.join("data").join(name);
+    std::fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
     if let Some(account) = account {
-        std::os::unix::fs::chown(&signal, Some(account.uid), Some(account.gid))?;
+        std::os::unix::fs::chown(&file, Some(account.uid), Some(account.gid))?;
     }
     Ok(())
 }

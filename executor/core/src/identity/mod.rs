@@ -19,6 +19,7 @@ mod selector;
 pub mod sgp;
 mod surface;
 pub mod surroundings;
+mod worker_env;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +27,7 @@ use std::fmt;
 use serde_json::{Map, Value, json};
 
 pub use selector::{LabelSelector, Labels, SelectorError};
+pub use worker_env::{WorkerEnv, session_name};
 
 use crate::task::BranchPool;
 
@@ -54,6 +56,8 @@ pub struct Identity {
     pub annotations: BTreeMap<String, String>,
     /// Added to the pod's.
     pub node_selector: BTreeMap<String, String>,
+    /// Variables of AWS's SDKs. Not of [`Identity::apply`]: they are written once executor_config has had its say.
+    pub worker_env: WorkerEnv,
 }
 
 /// Of a task where there are no rules.
@@ -66,6 +70,7 @@ pub static NOBODY: Identity = Identity {
     labels: BTreeMap::new(),
     annotations: BTreeMap::new(),
     node_selector: BTreeMap::new(),
+    worker_env: WorkerEnv { region: None, regional_sts: false, no_metadata: false, session_name: false },
 };
 
 impl Identity {

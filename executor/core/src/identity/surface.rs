@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Freedom;
 use super::irsa::shadowing_env;
+use super::worker_env::SESSION_NAME;
 
 /// Prefixes of labels and annotations that AWS's controllers and the CNI plugins act upon.
 pub(super) const READ_BY_CONTROLLERS: [&str; 6] = [
@@ -160,7 +161,7 @@ impl Surface {
         }
         // What runs in a container of the template's that may do more than the worker must stay what it was.
         if name != "base" && (self.added.len() > before || mounts_sensitive) {
-            self.fix(Freedom::Privileged, at.clone(), container.to_string());
+            self.fix(Freedom::Privileged, at.clone(), without_session_name(container).to_string());
         }
         for variable in list(&container["env"]) {
             let name = text(&variable["name"]);
@@ -199,6 +200,15 @@ impl Surface {
             self.add(Freedom::Privileged, format!("{at}.sysctls[{name}]"), text(&sysctl["value"]));
         }
     }
+}
+
+/// The rule gives each task its own, and the measure is another task's.
+fn without_session_name(container: &Value) -> Value {
+    let mut container = container.clone();
+    if let Some(env) = container["env"].as_array_mut() {
+        env.retain(|entry| entry["name"] != SESSION_NAME);
+    }
+    container
 }
 
 /// Whether something is mounted at `token` or below. What is mounted above does not hide it: runtimes mount by depth.

@@ -89,6 +89,8 @@ pub fn render(
     if let Some(wanted) = wanted {
         pod = reconcile(class, pod, wanted);
     }
+    let key = &spec.queueing.key;
+    identity.worker_env.apply(&mut pod, &key.dag_id, &key.task_id);
     sign(&mut pod, settings, identity, place.name, (launch, attempt, spec.queueing.queued_at));
     Ok(Value::Object(pod))
 }

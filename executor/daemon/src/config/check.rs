@@ -98,8 +98,8 @@ fn least(own: &Settings) -> Vec<Fault> {
     let zero = at_least_one.into_iter().filter(|(_, value)| *value == 0);
     let mut faults: Vec<_> =
         zero.map(|(name, _)| Fault::new(name, "is 0", "write at least 1, or leave it out")).collect();
-    if own.database.pool_size < 2 {
-        let remedy = "write at least 2: the term is renewed beside the other work";
+    if own.database.pool_size < 3 {
+        let remedy = "write at least 3: the term is renewed and wakes are heard beside the other work";
         faults.push(Fault::new("database.pool-size", format!("is {}", own.database.pool_size), remedy));
     }
     faults

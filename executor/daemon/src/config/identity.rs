@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use windlass_core::identity::pattern::Pattern;
 use windlass_core::identity::rules::{Condition, DEFAULT, Place, Rule, Rules, Trait};
-use windlass_core::identity::{Freedom, Freedoms, Identity};
+use windlass_core::identity::{Freedom, Freedoms, Identity, WorkerEnv};
 
 use super::fault::{Fault, nearest};
 use super::own::{in_order, unknown};
@@ -17,7 +17,7 @@ const SEE: &str = "see docs/IDENTITY.md for what a rule can say";
 /// EC2 takes so many security groups on one interface.
 const GROUPS_MAX: usize = 5;
 /// What a rule can hold beside `name` and `match`.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "service-account",
     "role-arn",
     "security-groups",
@@ -25,8 +25,11 @@ const KEYS: [&str; 8] = [
     "labels",
     "annotations",
     "node-selector",
+    "worker-env",
     "may-override",
 ];
+/// What `worker-env` can hold.
+const WORKER_ENV_KEYS: [&str; 4] = ["region", "sts-regional-endpoints", "metadata", "session-name"];
 /// Labels that the executor and Airflow's tools find pods by.
 const OWN_LABELS: [&str; 9] = [
     "airflow-worker",
@@ -179,7 +182,11 @@ impl Reader<'_> {
 
     /// What rule and default have in common.
     fn body(&mut self, table: &DeTable<'_>, at: usize, beside: &[&str]) -> Rule {
-        let mut gives = Identity::default();
+        // With a role, the SDKs are told to use it well and nothing else.
+        let has_role = table.contains_key("role-arn");
+        let worker_env =
+            WorkerEnv { regional_sts: has_role, no_metadata: has_role, session_name: has_role, region: None };
+        let mut gives = Identity { worker_env, ..Identity::default() };
         let mut may_override = Freedoms::new();
         for (key, value) in in_order(table) {
             let name = key.get_ref().as_ref();
@@ -191,6 +198,7 @@ impl Reader<'_> {
                 "labels" => gives.labels = self.map(name, value),
                 "annotations" => gives.annotations = self.map(name, value),
                 "node-selector" => gives.node_selector = self.map(name, value),
+                "worker-env" => self.worker_env(value, &mut gives.worker_env),
                 "may-override" => may_override = self.freedoms(value),
                 _ if beside.contains(&name) => {}
                 _ => {
@@ -271,6 +279,46 @@ impl Reader<'_> {
             self.fault(item.span().start, what, "join their rules in fewer groups");
         }
         groups
+    }
+
+    fn worker_env(&mut self, item: &Item<'_>, env: &mut WorkerEnv) {
+        let DeValue::Table(table) = item.get_ref() else {
+            let remedy = "write { region = \"eu-central-1\", session-name = false }";
+            return self.fault(item.span().start, "`worker-env` is no table", remedy);
+        };
+        for (key, value) in in_order(table) {
+            let (name, at) = (key.get_ref().as_ref(), value.span().start);
+            match (name, value.get_ref()) {
+                ("region", _) => env.region = self.region(value),
+                ("sts-regional-endpoints", DeValue::Boolean(yes)) => env.regional_sts = *yes,
+                ("metadata", DeValue::Boolean(yes)) => env.no_metadata = !*yes,
+                ("session-name", DeValue::Boolean(yes)) => env.session_name = *yes,
+                (name, _) if WORKER_ENV_KEYS.contains(&name) => {
+                    self.fault(
+                        at,
+                        format!("`{name}` has the wrong type"),
+                        "write true or false without quotes",
+                    );
+                }
+                (name, _) => {
+                    let near = nearest(name, WORKER_ENV_KEYS);
+                    self.fault(key.span().start, unknown("key in worker-env", name, near), SEE);
+                }
+            }
+        }
+    }
+
+    fn region(&mut self, item: &Item<'_>) -> Option<String> {
+        let region = self.text_of("region", item)?;
+        let parts: Vec<&str> = region.split('-').collect();
+        let plain = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        if parts.len() < 3 || !parts.iter().all(plain) || !region.ends_with(|c: char| c.is_ascii_digit()) {
+            let what = format!("region `{region}` is no name of an AWS region");
+            self.fault(item.span().start, what, "write it as eu-central-1");
+        }
+        Some(region)
     }
 
     fn map(&mut self, key: &str, item: &Item<'_>) -> BTreeMap<String, String> {

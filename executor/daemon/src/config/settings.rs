@@ -130,15 +130,15 @@ settings! {
     }
     /// The metadata database, beyond what `[database]` of Airflow says.
     database: Database {
-        /// Connections at most.
+        /// Connections at most: one renews the term, one hears wakes, the rest is for the work. At least 3.
         pool_size: u32 = 5,
         /// Connection string for `windlass migrate`: a direct one, as the owner of the schema, where Airflow's leads
         /// through PgBouncer or to a lesser role. Empty: Airflow's. May be a secret.
         migrate_url: Secret = Secret::default(),
         /// password: as the connection string says. rds-iam: with a token of IAM database authentication in the place of
-        /// the password, made anew for later logins; the daemon's service account needs a role with `rds-db:connect`,
+        /// the password, made anew for each login; the daemon's service account needs a role with `rds-db:connect`,
         /// the database's user the role `rds_iam`, and the connection string `sslmode=verify-full` with `sslrootcert`
-        /// naming AWS's bundle for RDS.
+        /// naming AWS's bundle for RDS. See docs/DATABASE.md.
         auth: DatabaseAuth = DatabaseAuth::Password,
         /// Region of an RDS database, for its tokens. Empty: `AWS_REGION`, else the one in the database's address.
         region: String = String::new(),

@@ -102,6 +102,8 @@ fn of_fault(fault: &Fault) -> Finding {
 fn of_bridge(error: &BridgeError) -> Finding {
     let code = match error {
         BridgeError::Connect { .. }
+        | BridgeError::Tls { .. }
+        | BridgeError::NoPassword { .. }
         | BridgeError::AuthenticationFailed { .. }
         | BridgeError::NoSuchDatabase { .. }
         | BridgeError::Url(_) => Code::DatabaseUnreachable,

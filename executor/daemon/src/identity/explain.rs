@@ -171,6 +171,11 @@ impl Explained<'_> {
                 gets.push((name, list(&mut map.iter().map(|(key, value)| format!("{key}={value}")))));
             }
         }
+        let key = &self.spec.queueing.key;
+        let env = rule.gives.worker_env.variables(&key.dag_id, &key.task_id);
+        if !env.is_empty() {
+            gets.push(("worker env", list(&mut env.iter().map(|(name, value)| format!("{name}={value}")))));
+        }
         let may = &rule.may_override;
         if !may.is_empty() {
             gets.push(("may override", list(&mut may.iter().map(ToString::to_string))));

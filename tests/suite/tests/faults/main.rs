@@ -24,7 +24,6 @@ mod load;
 mod measure;
 mod part;
 mod plan;
-mod proxy;
 mod story;
 mod verdict;
 

@@ -10,6 +10,10 @@ const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const FULL_URI: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const AUTHORIZATION_FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
 
+/// Any of these in a container keeps the webhook from setting its partner.
+pub(in super::super) const CREDENTIALS_BY_HAND: [&str; 4] =
+    [ROLE_ARN, TOKEN_FILE, FULL_URI, AUTHORIZATION_FILE];
+
 /// What a container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use container::Found;
 
+pub(super) use container::CREDENTIALS_BY_HAND;
 pub use env::shadowing_env;
 pub use fault::{Fault, Wrong};
 pub use skip::skipped_containers;

@@ -80,6 +80,39 @@ name = "a"
 }
 
 #[test]
+fn a_role_tells_the_sdks_to_use_it_unless_the_rule_says_otherwise() {
+    let of = |text: &str| {
+        let (rules, faults) = read_text(&format!("[identity.default]\n{text}"));
+        assert_eq!(faults, [""; 0]);
+        rules.unwrap().find(&Facts::default()).unwrap().gives.worker_env.clone()
+    };
+    let role = "role-arn = \"arn:aws:iam::111122223333:role/x\"\n";
+    let all = WorkerEnv { region: None, regional_sts: true, no_metadata: true, session_name: true };
+    assert_eq!(of("service-account = \"x\"\n"), WorkerEnv::default());
+    assert_eq!(of(role), all);
+    let region = "worker-env = { region = \"us-gov-west-1\", session-name = false }\n";
+    let changed = WorkerEnv { region: Some("us-gov-west-1".into()), session_name: false, ..all.clone() };
+    assert_eq!(of(&format!("{region}{role}")), changed);
+    assert_eq!(
+        of(&format!("{role}worker-env = {{ metadata = true }}")),
+        WorkerEnv { no_metadata: false, ..all }
+    );
+    let alone = WorkerEnv { no_metadata: true, ..WorkerEnv::default() };
+    assert_eq!(of("worker-env = { metadata = false }"), alone);
+    let (_, faults) = read_text(
+        "[identity.default]\nworker-env = { region = \"Frankfurt\", metadata = \"off\", session = true }\n",
+    );
+    assert_eq!(
+        faults,
+        [
+            "w.toml:2:25: region `Frankfurt` is no name of an AWS region",
+            "w.toml:2:49: `metadata` has the wrong type",
+            "w.toml:2:56: unknown key in worker-env `session`; did you mean `session-name`?",
+        ]
+    );
+}
+
+#[test]
 fn a_default_may_deny_and_then_gives_nothing() {
     let (rules, faults) = read_text("[identity.default]\ndeny = true\n");
     assert_eq!(faults, [""; 0]);
@@ -109,6 +142,7 @@ fn the_manual_names_every_word() {
     let manual = include_str!("../../../../../docs/IDENTITY.md");
     let words = KEYS
         .into_iter()
+        .chain(WORKER_ENV_KEYS)
         .chain(Trait::ALL.iter().map(|on| on.as_str()))
         .chain(Freedom::ALL.iter().map(|freedom| freedom.as_str()))
         .chain(shadowing_env().iter().copied());

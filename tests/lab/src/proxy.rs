@@ -1,8 +1,9 @@
-//! A TCP proxy that breaks connections as networks do: cut where they are, cut with the answer lost, or silent.
+//! A TCP proxy that breaks connections as networks do: cut where they are, cut with the answer lost, or silent. It can also
+//! lead elsewhere from now on, as a name in DNS does after a failover.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -27,8 +28,9 @@ enum Order {
 
 /// A listener in front of one server.
 #[derive(Debug)]
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
+    server: Arc<AtomicU16>,
     orders: broadcast::Sender<Order>,
     answers_to_lose: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -36,35 +38,41 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Listens on a port of the loopback address that the system chooses.
-    pub(crate) async fn start(server_port: u16) -> Result<Self> {
+    pub async fn start(server_port: u16) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("open a port for a fault proxy")?;
         let port = listener.local_addr()?.port();
         let (orders, _) = broadcast::channel(16);
         let answers_to_lose = Arc::new(AtomicUsize::new(0));
-        let server = SocketAddr::from(([127, 0, 0, 1], server_port));
-        let task = tokio::spawn(accept(listener, server, orders.clone(), Arc::clone(&answers_to_lose)));
-        Ok(Self { port, orders, answers_to_lose, task })
+        let server = Arc::new(AtomicU16::new(server_port));
+        let task =
+            tokio::spawn(accept(listener, Arc::clone(&server), orders.clone(), Arc::clone(&answers_to_lose)));
+        Ok(Self { port, server, orders, answers_to_lose, task })
     }
 
     /// On 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
+    /// New connections go to this port of 127.0.0.1. Open ones stay where they are.
+    pub fn lead_to(&self, server_port: u16) {
+        self.server.store(server_port, Ordering::Relaxed);
+    }
+
     /// Ends all connections where they are. Returns how many there were.
-    pub(crate) fn cut(&self) -> usize {
+    pub fn cut(&self) -> usize {
         // Without a receiver there is no connection.
         self.orders.send(Order::Cut).unwrap_or(0)
     }
 
     /// The connections that are open now stay open, and nothing goes through them any more. New ones work.
-    pub(crate) fn silence(&self) -> usize {
+    pub fn silence(&self) -> usize {
         self.orders.send(Order::Silence).unwrap_or(0)
     }
 
     /// The next `count` answers of the server are swallowed, and their connections cut: what was asked for was done, and
     /// nobody is told.
-    pub(crate) fn lose_answers(&self, count: usize) {
+    pub fn lose_answers(&self, count: usize) {
         self.answers_to_lose.store(count, Ordering::Relaxed);
     }
 }
@@ -78,7 +86,7 @@ impl Drop for Proxy {
 
 async fn accept(
     listener: TcpListener,
-    server: SocketAddr,
+    server: Arc<AtomicU16>,
     orders: broadcast::Sender<Order>,
     answers_to_lose: Arc<AtomicUsize>,
 ) {
@@ -87,6 +95,7 @@ async fn accept(
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let Ok((client, _)) = listener.accept().await else { continue };
         let (orders, answers_to_lose) = (orders.subscribe(), Arc::clone(&answers_to_lose));
+        let server = SocketAddr::from(([127, 0, 0, 1], server.load(Ordering::Relaxed)));
         tokio::spawn(async move {
             // A server that is away shows as a connection that ends at once.
             if let Ok(server) = TcpStream::connect(server).await {
@@ -144,6 +153,20 @@ async fn pump(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn new_connections_go_where_it_leads_now() -> Result<()> {
+        let ((one, heard_by_one), (two, heard_by_two)) = (echo().await?, echo().await?);
+        let proxy = Proxy::start(one).await?;
+        let mut before = TcpStream::connect(("127.0.0.1", proxy.port())).await?;
+        say(&mut before).await?;
+        proxy.lead_to(two);
+        let mut after = TcpStream::connect(("127.0.0.1", proxy.port())).await?;
+        say(&mut after).await?;
+        say(&mut before).await?;
+        assert_eq!((heard_by_one.load(Ordering::Relaxed), heard_by_two.load(Ordering::Relaxed)), (2, 1));
+        Ok(())
+    }
 
     /// A server that says back what it hears, and counts what it heard.
     async fn echo() -> Result<(u16, Arc<AtomicUsize>)> {

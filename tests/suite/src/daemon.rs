@@ -113,6 +113,23 @@ impl Database {
         self.put_task(&row)
     }
 
+    /// Why a task failed, once its outcome is stored: `REASON: message`.
+    pub async fn failure(&self, task: &str) -> Result<String> {
+        let sql = format!(
+            "SELECT reason || ': ' || message FROM windlass.launch WHERE task_id = '{task}' AND outcome = 'failure'"
+        );
+        until(&format!("the failure of {task}"), async || {
+            Ok(Some(self.sql(&sql)?).filter(|reason| !reason.is_empty()))
+        })
+        .await
+    }
+
+    /// Of a task's launch; 0: it has none.
+    pub fn attempt(&self, task: &str) -> Result<i64> {
+        let sql = format!("SELECT attempt FROM windlass.launch WHERE task_id = '{task}'");
+        Ok(self.sql(&sql)?.parse().unwrap_or(0))
+    }
+
     /// Writes a task instance, its DAG and its run; one that is there gets the state and the queueing.
     pub fn put_task(&self, task: &Task<'_>) -> Result<()> {
         let Task { dag_id, task_id, run_id, map_index, try_number, executor_config, .. } = task;

@@ -107,21 +107,6 @@ impl World {
         })
         .await
     }
-
-    async fn failure(&self, task: &str) -> Result<String> {
-        let sql = format!(
-            "SELECT reason || ': ' || message FROM windlass.launch WHERE task_id = '{task}' AND outcome = 'failure'"
-        );
-        until(&format!("the failure of {task}"), async || {
-            Ok(Some(self.database.sql(&sql)?).filter(|r| !r.is_empty()))
-        })
-        .await
-    }
-
-    fn attempt(&self, task: &str) -> Result<i64> {
-        let sql = format!("SELECT attempt FROM windlass.launch WHERE task_id = '{task}'");
-        Ok(self.database.sql(&sql)?.parse().unwrap_or(0))
-    }
 }
 
 /// The pod identity webhook with its accounts; the API server has none, as its admission of service accounts is off.
@@ -156,12 +141,12 @@ async fn a_pod_is_let_go_once_it_has_its_role_and_never_before() -> Result<()> {
     ensure!(pod["spec"]["serviceAccountName"] == "etl-worker", "{pod}");
     ensure!(pod["metadata"]["labels"]["team"] == "etl", "{pod}");
     ensure!(pod["metadata"]["annotations"]["windlass.dev/role-arn"] == ROLE, "{pod}");
-    ensure!(world.attempt("load")? == 1);
+    ensure!(world.database.attempt("load")? == 1);
 
     // The webhook is silent, as with an account that it does not know yet: pods come out without the role and go.
     world.webhooks.set_mode(MUTATE_IRSA, Mode::Silent);
     world.database.queue("load_late", NOTHING)?;
-    until("a third pod", async || Ok((world.attempt("load_late")? >= 3).then_some(()))).await?;
+    until("a third pod", async || Ok((world.database.attempt("load_late")? >= 3).then_some(()))).await?;
     if let Some(pod) = world.pod("load_late").await? {
         ensure!(pod["spec"]["schedulingGates"][0]["name"] == "windlass.dev/identity", "{pod}");
     }
@@ -178,14 +163,14 @@ async fn what_another_pod_would_not_mend_fails_with_its_reason() -> Result<()> {
     world.database.queue("mistaken", NOTHING)?;
     world.database.queue("sneak", ASKS_FOR_ADMIN)?;
     world.database.queue("stranger", NOTHING)?;
-    let mistaken = world.failure("mistaken").await?;
+    let mistaken = world.database.failure("mistaken").await?;
     ensure!(mistaken.starts_with("IdentityMissing: ") && mistaken.contains("role/other"), "{mistaken}");
-    ensure!(world.attempt("mistaken")? == 1);
-    let sneak = world.failure("sneak").await?;
+    ensure!(world.database.attempt("mistaken")? == 1);
+    let sneak = world.database.failure("sneak").await?;
     let expected = "IdentityDenied: identity rule `etl` (line 2) does not let executor_config change this: \
                     spec.serviceAccountName is `admin` where `etl-worker` belongs";
     ensure!(sneak.starts_with(expected), "{sneak}");
-    let stranger = world.failure("stranger").await?;
+    let stranger = world.database.failure("stranger").await?;
     ensure!(stranger.starts_with("IdentityDenied: no identity rule matches this task"), "{stranger}");
     until("no pod is left", async || Ok(world.pod("mistaken").await?.is_none().then_some(()))).await?;
     ensure!(world.pod("sneak").await?.is_none() && world.pod("stranger").await?.is_none());

@@ -7,9 +7,12 @@ use serde_json::Value;
 
 use super::Identity;
 use super::sgp::{Branch, Match, MatchError, PodFacts, Policies, ServiceAccounts, Untouched, decide};
-use super::sgp::{SecurityGroupPolicy, matching_groups};
+use super::sgp::{SecurityGroupPolicy, branch_interfaces, matching_groups};
 use crate::pod::FieldError;
 use crate::task::BranchPool;
+
+/// Label of nodes with their EC2 instance type.
+const INSTANCE_TYPE: &str = "node.kubernetes.io/instance-type";
 
 /// A node, as far as branch interfaces are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +74,15 @@ impl Surroundings {
             let why = "security groups for pods do not go with terminationGracePeriodSeconds 0: its interface would not be \
                        given back; set it to 1 or more in the pod template or pod_override";
             return Err(Misfit { why: why.into(), passes: false });
+        }
+        if let Some(instance) = pod["spec"]["nodeSelector"][INSTANCE_TYPE].as_str()
+            && branch_interfaces(instance) == Some(0)
+        {
+            let why = format!(
+                "its node selector asks for {instance}, an instance type without branch network interfaces: choose \
+                 another for pods with security groups"
+            );
+            return Err(Misfit { why, passes: false });
         }
         self.check_groups(identity, &facts)
     }
@@ -268,6 +280,7 @@ mod tests {
                     "the pod's node selector asks for Windows",
                 ),
                 ("terminationGracePeriodSeconds", json!(0), "security groups for pods do not go with"),
+                ("nodeSelector", json!({INSTANCE_TYPE: "t3.large"}), "its node selector asks for t3.large"),
             ] {
                 let mut pod = pod();
                 pod["spec"][pointer] = value;

@@ -57,7 +57,7 @@ pub(super) async fn examine(
     let report = &mut seen.report;
     report.found("configuration", faults.iter().map(of_fault).collect(), "no faults");
     let Some(config) = config else {
-        for check in CHECKS.into_iter().skip(1).filter(|check| assume || *check != ROLES) {
+        for check in CHECKS.into_iter().skip(1).filter(|check| roles || *check != ROLES) {
             report.skipped(check, "without a configuration there is nothing to look at");
         }
         return seen;

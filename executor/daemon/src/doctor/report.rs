@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use windlass_core::doctor::assume::Proven;
 use windlass_core::doctor::{Code, Facts, Finding, Severity, count, span};
 
-use super::{assume, eks};
 use super::mend::Mended;
+use super::{assume, eks};
 
 /// All checks, in the order in which they are told.
 pub(super) const CHECKS: [&str; 8] =

@@ -184,12 +184,16 @@ mod tests {
             may_override: Default::default(),
         };
         let grants = of.assume_grants(&Rules::new(vec![rule], None), "tasks").unwrap();
-        let names: Vec<_> = grants.iter().map(|o| (o["kind"].as_str(), o["metadata"]["name"].as_str())).collect();
+        let names: Vec<_> =
+            grants.iter().map(|o| (o["kind"].as_str(), o["metadata"]["name"].as_str())).collect();
         assert_eq!(
             names,
             [(Some("Role"), Some("windlass-assume")), (Some("RoleBinding"), Some("windlass-assume"))]
         );
         assert_eq!(grants[1]["roleRef"]["name"], "windlass-assume");
-        assert_eq!((&grants[1]["subjects"][0]["name"], &grants[1]["metadata"]["namespace"]), (&"executor".into(), &"tasks".into()));
+        assert_eq!(
+            (&grants[1]["subjects"][0]["name"], &grants[1]["metadata"]["namespace"]),
+            (&"executor".into(), &"tasks".into())
+        );
     }
 }

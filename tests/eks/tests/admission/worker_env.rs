@@ -60,6 +60,7 @@ fn spec(pod_override: Option<Value>) -> TaskSpec {
         operator: String::new(),
         dag: DagFacts::default(),
         command_is_own: false,
+        branches: None,
         executor_config: Ok(ExecutorConfig { pod_override, ..ExecutorConfig::default() }),
     }
 }

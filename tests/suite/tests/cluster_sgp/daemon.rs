@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use windlass_eks::branch::{Call, Refusal};
 use windlass_suite::daemon::{Daemon, Database, until, with_rules};
 
 use crate::world::{NAMESPACE, World, interfaces};
@@ -22,27 +23,41 @@ const TEMPLATE: &str =
 /// `{}`, pickled.
 const NOTHING: &str = "80057d942e";
 
+/// How long a bound pod may wait for its interface. One that waits for another's to cool down waits for 2 s.
+const PATIENCE_SECONDS: u32 = 8;
+
+/// What gives the rule's pods their groups.
+async fn policy(world: &World) -> Result<()> {
+    let spec = json!({
+        "podSelector": { "matchLabels": { "windlass.dev/identity-rule": "db" } },
+        "securityGroups": { "groupIds": ["sg-0123456789abcdef0", "sg-0123456789abcdef1"] },
+    });
+    world.policy("db", spec).await
+}
+
 /// A cluster whose policy gives the rule's pods its groups, and a daemon.
 struct Work {
-    _daemon: Daemon,
+    daemon: Daemon,
     database: Database,
     world: World,
 }
 
 impl Work {
     async fn start(world: World) -> Result<Self> {
+        policy(&world).await?;
+        Self::without_policy(world).await
+    }
+
+    async fn without_policy(world: World) -> Result<Self> {
         world.account("db-worker", json!({})).await?;
-        let spec = json!({
-            "podSelector": { "matchLabels": { "windlass.dev/identity-rule": "db" } },
-            "securityGroups": { "groupIds": ["sg-0123456789abcdef0", "sg-0123456789abcdef1"] },
-        });
-        world.policy("db", spec).await?;
         let database = Database::ready().await?;
         let mut variables = with_rules(&world.plane, world.folder.path(), NAMESPACE, RULES, TEMPLATE)?;
         variables.extend(database.daemon());
+        let patience = "WINDLASS__LAUNCH__BRANCH_INTERFACE_TIMEOUT_SECONDS";
+        variables.insert(patience.into(), PATIENCE_SECONDS.to_string());
         let daemon = Daemon::start(&world.folder, "daemon", &variables).await?;
         daemon.ready_says(200, "leading").await?;
-        Ok(Self { _daemon: daemon, database, world })
+        Ok(Self { daemon, database, world })
     }
 
     /// The pods of these tasks that run.
@@ -91,5 +106,73 @@ async fn exhausted_interfaces_delay_only_tasks_with_groups() -> Result<()> {
     addresses.dedup();
     ensure!(addresses.len() == with_groups.len(), "an interface of its own for each: {addresses:?}");
     ensure!(work.running(&plain).await?.len() == plain.len(), "the others ran all the time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_whose_interface_is_never_made_is_replaced() -> Result<()> {
+    let work = Work::start(World::start(9).await?).await?;
+    work.world.groups.controller.drop_next(1);
+    work.database.queue("db1", NOTHING)?;
+    let running = work.many_run(1, &["db1"]).await?;
+    ensure!(running[0]["metadata"]["labels"]["windlass.dev/attempt"] == "2", "{}", running[0]);
+    ensure!(interfaces(&running[0])[0]["privateIp"] == running[0]["status"]["podIP"], "{}", running[0]);
+    ensure!(work.database.attempt("db1")? == 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_with_its_nodes_address_is_stopped_and_the_task_fails_with_the_reason() -> Result<()> {
+    let world = World::start_with(9, |node| node.branch_interfaces = false).await?;
+    let work = Work::start(world).await?;
+    work.database.queue("db1", NOTHING)?;
+    let why = work.database.failure("db1").await?;
+    let says =
+        "IdentityMissing: the task did not begin: it runs with its node's security groups: its address is ";
+    ensure!(why.starts_with(says), "{why}");
+    until("no pod runs", async || Ok(work.running(&["db1"]).await?.is_empty().then_some(()))).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_that_comes_late_is_waited_for_and_no_pod_is_made_before() -> Result<()> {
+    let work = Work::without_policy(World::start(9).await?).await?;
+    work.database.queue("db1", NOTHING)?;
+    until("the daemon says what is missing", async || {
+        let (_, metrics) = work.daemon.get("/metrics").await?;
+        let told =
+            metrics.lines().find_map(|line| line.strip_prefix("windlass_errors_total{source=\"identity\"} "));
+        Ok(told.filter(|many| *many != "0").map(|_| ()))
+    })
+    .await?;
+    ensure!(work.world.pods_of("db1").await?.is_empty(), "it would have run with its node's groups");
+    let says =
+        "no SecurityGroupPolicy of namespace tasks matches it, and the rule demands sg-0123456789abcdef0, ";
+    work.daemon.log_says(says).await?;
+    policy(&work.world).await?;
+    let running = work.many_run(1, &["db1"]).await?;
+    ensure!(running[0]["metadata"]["labels"]["windlass.dev/attempt"] == "1", "{}", running[0]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn warnings_of_the_controller_are_counted() -> Result<()> {
+    let work = Work::start(World::start(9).await?).await?;
+    let refusal = Refusal {
+        call: Call::Create,
+        code: "InsufficientFreeAddressesInSubnet".into(),
+        message: "The specified subnet does not have enough free addresses to satisfy the request.".into(),
+    };
+    work.world.groups.controller.fail_next(2, &refusal);
+    work.database.queue("db1", NOTHING)?;
+    work.many_run(1, &["db1"]).await?;
+    let says = "windlass_vpc_controller_warnings_total{reason=\"BranchAllocationFailed\"} ";
+    until("the warnings in the metrics", async || {
+        let (_, metrics) = work.daemon.get("/metrics").await?;
+        let many =
+            metrics.lines().find_map(|line| line.strip_prefix(says)).and_then(|n| n.parse::<u64>().ok());
+        Ok(many.filter(|many| *many >= 1))
+    })
+    .await?;
     Ok(())
 }

@@ -11,8 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Code, Finding};
 use crate::identity::irsa::Claims;
 
-/// What a pod has that names no service account.
-
 /// A service account and the role that it must come to have.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chain {

@@ -14,7 +14,6 @@ mod cluster;
 mod cni;
 mod dry_run;
 mod facts;
-mod instances;
 mod nodes;
 mod policies;
 mod running;

@@ -1,11 +1,11 @@
 //! Nodes for pods with security groups.
 
+use crate::identity::sgp::branch_interfaces;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::facts::{EksFacts, NodeSeen, RuleFacts, labels};
-use super::instances::branch_interfaces;
 use super::{Code, Finding, list, some_of};
 use crate::doctor::words::count;
 use crate::identity::LabelSelector;

@@ -10,12 +10,14 @@
 //! `question` answers for manifests.
 
 mod account;
+mod instances;
 mod pod;
 mod pod_eni;
 mod policy;
 mod question;
 
 pub use account::ServiceAccounts;
+pub use instances::branch_interfaces;
 pub use pod::{PodFacts, PodKind};
 pub use pod_eni::{Asks, BranchInterface, PodEniError, pod_asks_for_branch, standing};
 pub use policy::{Match, Policies, SecurityGroupPolicy};

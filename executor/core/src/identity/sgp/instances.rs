@@ -5,7 +5,7 @@ const TABLE: &str = include_str!("branch_interfaces.txt");
 
 /// Branch interfaces of an instance type; 0: it has no trunk interface, so no security groups for pods. None: the table
 /// does not have the type, which may be newer.
-pub(super) fn branch_interfaces(instance_type: &str) -> Option<u64> {
+pub fn branch_interfaces(instance_type: &str) -> Option<u64> {
     let (family, size) = instance_type.split_once('.')?;
     let line = TABLE.lines().find(|line| line.split(' ').next() == Some(family))?;
     let sizes = line.split(' ').skip(1).filter_map(|entry| entry.split_once('='));

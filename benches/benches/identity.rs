@@ -1,0 +1,5 @@
+//! `cargo bench --bench identity`, see benches/README.md.
+
+fn main() -> std::process::ExitCode {
+    windlass_benches::identity::main()
+}

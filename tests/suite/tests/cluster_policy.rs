@@ -16,7 +16,7 @@ use windlass_eks::policy::security_group_policy_crd;
 use windlass_eks::server::{Handler, MUTATE_IRSA, Webhooks};
 use windlass_lab::control_plane::{Authorization, ControlPlane, Options};
 use windlass_lab::folder::Folder;
-use windlass_suite::daemon::{Variables, until, windlass};
+use windlass_suite::daemon::{Daemon, Database, Variables, service_account, until, windlass};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/etl";
 const DAEMON: &str = "system:serviceaccount:airflow:windlass";
@@ -175,6 +175,11 @@ impl World {
         .await?;
         let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
         ensure!(warnings.as_array().is_none_or(Vec::is_empty), "{warnings:#}");
+        self.policy_works().await
+    }
+
+    /// Waits until the API server asks the policy.
+    async fn policy_works(&self) -> Result<()> {
         until("the policy at work", async || {
             let mut stranger = self.pod("other")?;
             stranger["metadata"]["labels"]["windlass.dev/identity-rule"] = json!("nobody");
@@ -678,7 +683,7 @@ async fn others(world: &World) -> Result<()> {
 /// As large as a company's, with pods as large as none should be.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_rules_are_within_what_expressions_may_cost() -> Result<()> {
-    let mut rules = String::from("[identity.default]\ndeny = true\n");
+    let mut rules = String::from("[identity.default]\n");
     for n in 0..200 {
         write!(
             rules,
@@ -715,6 +720,48 @@ async fn two_hundred_rules_are_within_what_expressions_may_cost() -> Result<()> 
         pod["spec"]["containers"][20]["securityContext"] = json!({"privileged": true});
         let why = world.tried(&world.daemon, &pod).await?.err().context("a privileged one")?;
         ensure!(why.contains("spec.containers[c19].securityContext.privileged is `true`"), "{why}");
+    }
+    Ok(())
+}
+
+/// A policy of an older template: what the daemon makes is refused, and the task's failure says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_whose_pod_the_policy_refuses_fails_with_its_words() -> Result<()> {
+    let template = "spec: {containers: [{name: base, image: i}]}\n";
+    let options = Options { controller_manager: false, ..all_by_admission() };
+    let world = World::start(options, RULES, template).await?;
+    world.make_crd().await?;
+    world.apply(&world.rendered(&[])?).await?;
+    world.policy_works().await?;
+    fs::write(world.folder.join("template.yaml"), template.replace("spec: {", "spec: {hostPID: true, "))?;
+
+    let database = Database::ready().await?;
+    fs::write(world.folder.join("token"), world.plane.service_account_token("airflow", "windlass").await?)?;
+    fs::copy(world.plane.ca(), world.folder.join("ca.crt"))?;
+    let mut variables = service_account(world.plane.url(), world.folder.path(), "tasks");
+    variables.extend(database.daemon());
+    for name in ["POD_TEMPLATE_FILE", "MULTI_NAMESPACE_MODE"] {
+        let name = format!("AIRFLOW__KUBERNETES_EXECUTOR__{name}");
+        variables.insert(name.clone(), world.variables[&name].clone());
+    }
+    variables.insert("WINDLASS_CONFIG".into(), world.variables["WINDLASS_CONFIG"].clone());
+    let daemon = Daemon::start(&world.folder, "daemon", &variables).await?;
+    daemon.ready_says(200, "leading").await?;
+    // `{}`, pickled.
+    database.queue("load", "80057d942e")?;
+    let said = until("the failure", async || {
+        let sql = "SELECT reason || ': ' || message FROM windlass.launch WHERE outcome = 'failure'";
+        Ok(Some(database.sql(sql)?).filter(|said| !said.is_empty()))
+    })
+    .await?;
+    for words in [
+        "IdentityDenied: ",
+        "ValidatingAdmissionPolicy 'windlass-identity-airflow' with binding 'windlass-identity-airflow' denied request: \
+         identity rule `etl` does not let a pod have this: spec.hostPID is `true`; take it out, or have the platform add \
+         \"host\" to the rule's may-override",
+        "apply `windlass identity render` again",
+    ] {
+        ensure!(said.contains(words), "{said}");
     }
     Ok(())
 }

@@ -202,7 +202,14 @@ fn failure(faults: &[(ClusterError, Option<Kind>)]) -> Failure {
     told.truncate(5);
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
     let hint = if resources.is_empty() {
-        faults.first().map(|(error, _)| error.hint().to_owned()).unwrap_or_default()
+        let hint = |error: &ClusterError| match error {
+            ClusterError::Answered { status: 404, .. } => {
+                "see that this is the cluster that is meant; SecurityGroupPolicies are there on EKS"
+            }
+            ClusterError::Answered { status: 400..=428, .. } => "the API server does not take this object",
+            other => other.hint(),
+        };
+        faults.first().map(|(error, _)| hint(error).to_owned()).unwrap_or_default()
     } else {
         format!(
             "it takes get, list, patch and create on {} (the dry run of an apply changes nothing, and asks for the rights \

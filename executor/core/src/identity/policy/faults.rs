@@ -131,8 +131,8 @@ fn security(of: &str, at: &str) -> String {
 /// A container of the template's that may do more than the worker has to run what it does there.
 fn sidecar(at: &str) -> String {
     let mut program = format!(
-        "([{at}, c.?image.orValue('')] + c.?command.orValue([]) + ['\\u001e'] + c.?args.orValue([]) + \
-         ['\\u001e', c.?workingDir.orValue('')] + c.?env.orValue([]).filter(e, !(e.name in {})).map(e, e.name) + \
+        "([{at}] + [c.?image.orValue('')] + c.?command.orValue([]) + ['\\u001e'] + c.?args.orValue([]) + \
+         ['\\u001e'] + [c.?workingDir.orValue('')] + c.?env.orValue([]).filter(e, !(e.name in {})).map(e, e.name) + \
          ['\\u001e', string(size(c.?envFrom.orValue([])))] + \
          c.?volumeMounts.orValue([]).filter(m, !(m.name in variables.injected)).map(m, m.name + ':' + m.mountPath)",
         list(&INJECTED_ENV)

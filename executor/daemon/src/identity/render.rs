@@ -13,6 +13,7 @@ use windlass_core::identity::rules::Rules;
 use super::no_rules;
 use crate::cli::{Failure, print};
 use crate::config::Config;
+use crate::doctor;
 use crate::yaml;
 
 /// What the daemon may do in a namespace, as deploy/rbac has it.
@@ -64,7 +65,7 @@ pub fn render(config: &Config, of: &Render) -> Result<(), Failure> {
     let issuer = of.oidc_issuer.trim_start_matches("https://");
     print(&match of.what {
         What::Kubernetes => manifests(rules, namespace)?,
-        What::AssumeGrant => grants(rules, namespace)?,
+        What::AssumeGrant => grants(&with_roles(config, rules)?)?,
         What::TrustPolicy => format!("{:#}\n", trust_policies(rules, namespace, issuer)),
         What::Eksctl => yaml::write(&eksctl(rules, namespace, &of.cluster)),
         What::Terraform => terraform(rules, namespace, issuer),
@@ -81,9 +82,18 @@ fn manifests(rules: &Rules, namespace: &str) -> Result<String, Failure> {
     Ok(documents(&objects))
 }
 
-fn grants(rules: &Rules, namespace: &str) -> Result<String, Failure> {
+/// The service accounts that `windlass doctor --assume` asks for: also those that rules have from the template.
+fn with_roles(config: &Config, rules: &Rules) -> Result<BTreeSet<(String, String)>, Failure> {
+    let (chains, faults) = doctor::chains(config, rules);
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(Failure::Other { what: format!("{}: {}", fault.object, fault.what), hint: fault.remedy });
+    }
+    Ok(chains.into_iter().map(|chain| (chain.namespace, chain.account)).collect())
+}
+
+fn grants(accounts: &BTreeSet<(String, String)>) -> Result<String, Failure> {
     let mut objects = Vec::new();
-    for (namespace, role) in assume_grants(rules, namespace) {
+    for (namespace, role) in assume_grants(accounts) {
         let mut binding = shipped(BINDING, &namespace)?;
         binding["metadata"]["name"] = ASSUME_GRANT.into();
         binding["roleRef"]["name"] = ASSUME_GRANT.into();
@@ -190,7 +200,7 @@ mod tests {
 
     #[test]
     fn the_grant_of_assume_is_bound_to_the_daemons_account() {
-        let text = grants(&rules(), "airflow").unwrap();
+        let text = grants(&BTreeSet::from([("airflow".into(), "etl".into())])).unwrap();
         let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         assert_eq!(
             (&objects[0]["kind"], &objects[0]["metadata"]["name"]),

@@ -358,10 +358,10 @@ const OF_THE_DAEMON: [Code; 13] = [
     Code::TemplateMissing,
 ];
 
-/// Each code that `examine` can find is named in a test of this file.
+/// Each code that is found here is named in a test: of this file, or of `--assume`.
 #[test]
 fn every_code_has_a_test() {
-    let tests = include_str!("examine.rs");
+    let tests = concat!(include_str!("examine.rs"), include_str!("../assume/tests.rs"));
     for about in Code::all().filter(|about| !OF_THE_DAEMON.contains(&about.code)) {
         let named = tests.contains(&format!("Code::{:?}", about.code))
             || tests.contains(&format!("\"{}\"", about.name));

@@ -97,14 +97,14 @@ fn object_name(name: &str) -> String {
     name.trim_matches('-').to_owned()
 }
 
-/// What `windlass doctor --assume` needs beyond deploy/rbac, by namespace: a Role for the service accounts that are to
-/// have a role, and no other. RBAC holds a `create` of the subresource to `resourceNames`, as the name is in its path.
-pub fn assume_grants(rules: &Rules, namespace: &str) -> BTreeMap<String, Value> {
-    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for account in accounts(rules, namespace).into_iter().filter(|account| !account.roles.is_empty()) {
-        names.entry(account.namespace).or_default().push(account.name);
+/// What `windlass doctor --assume` needs beyond deploy/rbac, by namespace: a Role for these service accounts (namespace,
+/// name) and no other. RBAC holds a `create` of the subresource to `resourceNames`, as the name is in its path.
+pub fn assume_grants(accounts: &BTreeSet<(String, String)>) -> BTreeMap<String, Value> {
+    let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (namespace, name) in accounts {
+        names.entry(namespace).or_default().push(name);
     }
-    let role = |(namespace, names): (String, Vec<String>)| {
+    let role = |(namespace, names): (&str, Vec<&str>)| {
         let rule = |resource: &str, verb: &str| json!({ "apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": [verb] });
         let role = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -112,7 +112,7 @@ pub fn assume_grants(rules: &Rules, namespace: &str) -> BTreeMap<String, Value> 
             "metadata": { "name": ASSUME_GRANT, "namespace": namespace },
             "rules": [rule("serviceaccounts", "get"), rule("serviceaccounts/token", "create")],
         });
-        (namespace, role)
+        (namespace.to_owned(), role)
     };
     names.into_iter().map(role).collect()
 }
@@ -210,9 +210,8 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_granted_of_accounts_with_a_role_alone() {
-        let grants = assume_grants(&rules(), "airflow");
-        assert_eq!(grants.keys().collect::<Vec<_>>(), ["data"], "the account `worker` has no role");
+    fn tokens_are_granted_of_the_named_accounts_alone() {
+        let grants = assume_grants(&BTreeSet::from([("data".into(), "etl".into())]));
         assert_eq!(
             grants["data"]["rules"],
             json!([

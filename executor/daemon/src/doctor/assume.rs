@@ -51,7 +51,7 @@ pub(super) async fn roles(config: &Config, cluster: Option<&Cluster>, report: &m
 }
 
 /// Who needs which role. A rule that names no service account has the template's.
-fn chains(config: &Config, rules: &Rules) -> (Vec<Chain>, Vec<Finding>) {
+pub(crate) fn chains(config: &Config, rules: &Rules) -> (Vec<Chain>, Vec<Finding>) {
     let renderer = Renderer::for_once(config, InstallationId(NO_INSTALLATION.into()));
     let (mut links, mut findings) = (Vec::new(), Vec::new());
     for rule in rules.all() {
@@ -148,11 +148,12 @@ pub(super) fn text(all: &[Proven]) -> String {
     let mut text = String::new();
     for proven in all {
         let Chain { namespace, account, role, rules } = &proven.chain;
+        text.push('\n');
         let mut line = |name: &str, value: &str| {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{name:<10}{value}");
         };
-        line("\nrole", role);
+        line("role", role);
         line("  rules", &rules.join(", "));
         line("  account", &format!("{namespace}/{account}"));
         if let Some(claims) = &proven.claims {

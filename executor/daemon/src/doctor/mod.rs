@@ -14,6 +14,7 @@ use clap::Args;
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
 use crate::config::fault::Fault;
+pub(crate) use assume::chains;
 pub use report::page;
 
 /// Checks configuration, database, schedulers, leader, API server and pod template, then compares task instances,

@@ -13,6 +13,7 @@ use super::no_rules;
 use super::policies::Objects;
 use crate::cli::{Failure, print};
 use crate::config::Config;
+use crate::doctor;
 use crate::yaml;
 
 /// Stands for the cluster's issuer where none is named.
@@ -81,11 +82,20 @@ pub async fn render(config: &Config, of: &Render) -> Result<(), Failure> {
     let issuer = of.oidc_issuer.trim_start_matches("https://");
     print(&match of.what {
         What::Kubernetes => manifests(&of.objects.all(config, rules)?),
-        What::AssumeGrant => manifests(&of.objects.assume_grants(rules, namespace)?),
+        What::AssumeGrant => manifests(&of.objects.assume_grants(&with_roles(config, rules)?)?),
         What::TrustPolicy => format!("{:#}\n", trust_policies(rules, namespace, issuer)),
         What::Eksctl => yaml::write(&eksctl(rules, namespace, &of.cluster)),
         What::Terraform => terraform(rules, namespace, issuer),
     })
+}
+
+/// The service accounts that `windlass doctor --assume` asks for: also those that rules have from the template.
+fn with_roles(config: &Config, rules: &Rules) -> Result<BTreeSet<(String, String)>, Failure> {
+    let (chains, faults) = doctor::chains(config, rules);
+    if let Some(fault) = faults.into_iter().next() {
+        return Err(Failure::Other { what: format!("{}: {}", fault.object, fault.what), hint: fault.remedy });
+    }
+    Ok(chains.into_iter().map(|chain| (chain.namespace, chain.account)).collect())
 }
 
 fn manifests(objects: &[Value]) -> String {

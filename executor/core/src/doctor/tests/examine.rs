@@ -358,10 +358,14 @@ const OF_THE_DAEMON: [Code; 13] = [
     Code::TemplateMissing,
 ];
 
-/// Each code that `examine` or `examine_eks` can find is named in a test of this file or of that one.
+/// Each code that is found here, by `examine_eks` or by `--assume` is named in a test of one of them.
 #[test]
 fn every_code_has_a_test() {
-    let tests = concat!(include_str!("examine.rs"), include_str!("../eks/tests.rs"));
+    let tests = concat!(
+        include_str!("examine.rs"),
+        include_str!("../eks/tests.rs"),
+        include_str!("../assume/tests.rs")
+    );
     for about in Code::all().filter(|about| !OF_THE_DAEMON.contains(&about.code)) {
         let named = tests.contains(&format!("Code::{:?}", about.code))
             || tests.contains(&format!("\"{}\"", about.name))

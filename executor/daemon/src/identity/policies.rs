@@ -1,5 +1,6 @@
 //! The Kubernetes objects of the rules: what `windlass identity render` prints and `--diff` compares.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -94,9 +95,9 @@ impl Objects {
     }
 
     /// What `windlass doctor --assume` needs and the daemon does without: a Role and its binding in each namespace.
-    pub(super) fn assume_grants(&self, rules: &Rules, namespace: &str) -> Result<Vec<Value>, Failure> {
+    pub(super) fn assume_grants(&self, accounts: &BTreeSet<(String, String)>) -> Result<Vec<Value>, Failure> {
         let mut objects = Vec::new();
-        for (namespace, role) in assume_grants(rules, namespace) {
+        for (namespace, role) in assume_grants(accounts) {
             let mut binding = self.shipped(BINDING, Some(&namespace))?;
             binding["metadata"]["name"] = ASSUME_GRANT.into();
             binding["roleRef"]["name"] = ASSUME_GRANT.into();
@@ -175,15 +176,8 @@ mod tests {
     fn what_is_shipped_is_bound_to_the_daemons_account() {
         let daemon = DaemonAccount { namespace: "etl".into(), name: "executor".into() };
         let of = Objects { daemon, policy: Policy::Off, guard_accounts: false, admitted: Vec::new() };
-        let role_arn = Some("arn:aws:iam::111122223333:role/etl".to_owned());
-        let rule = windlass_core::identity::rules::Rule {
-            name: "etl".into(),
-            place: windlass_core::identity::rules::Place::default(),
-            when: Vec::new(),
-            gives: windlass_core::identity::Identity { role_arn, ..Default::default() },
-            may_override: Default::default(),
-        };
-        let grants = of.assume_grants(&Rules::new(vec![rule], None), "tasks").unwrap();
+        let accounts = BTreeSet::from([("tasks".to_owned(), "etl".to_owned())]);
+        let grants = of.assume_grants(&accounts).unwrap();
         let names: Vec<_> =
             grants.iter().map(|o| (o["kind"].as_str(), o["metadata"]["name"].as_str())).collect();
         assert_eq!(

@@ -317,6 +317,11 @@ fn metadata() -> Vec<Case<'static>> {
             vec![("/metadata/annotations/k8s.v1.cni.cncf.io~1networks", json!("host"))],
             "metadata.annotations[k8s.v1.cni.cncf.io/networks] is `host`",
         ),
+    ]
+}
+
+fn of_the_gate_and_nodes() -> Vec<Case<'static>> {
+    vec![
         (
             "etl",
             vec![("/metadata/annotations/windlass.dev~1role-arn", Value::Null)],
@@ -439,7 +444,12 @@ fn of_privileges() -> Vec<Case<'static>> {
             vec![(INIT, json!({"name": "i", "image": "i", "securityContext": {"privileged": true}}))],
             "spec.initContainers[i].securityContext.privileged is `true`",
         ),
-        // Another program in a container that may more than the worker.
+    ]
+}
+
+/// Another program in a container that may more than the worker.
+fn of_trusted_containers() -> Vec<Case<'static>> {
+    vec![
         ("etl", vec![("/spec/containers/1/image", json!("mine"))], "spec.containers[logs] is set or changed"),
         (
             "etl",
@@ -469,9 +479,8 @@ fn of_privileges() -> Vec<Case<'static>> {
     ]
 }
 
-fn of_tokens_and_keys() -> Vec<Case<'static>> {
+fn of_tokens() -> Vec<Case<'static>> {
     const VOLUME: &str = "/spec/volumes/-";
-    const ENV: &str = "/spec/containers/0/env/-";
     const MOUNTS: &str = "/spec/containers/0/volumeMounts";
     let token = |name: &str, audience: &str| json!({"name": name, "projected": {"sources": [{"serviceAccountToken": {"audience": audience, "path": "t"}}]}});
     let scratch = (VOLUME, json!({"name": "x", "emptyDir": {}}));
@@ -514,6 +523,12 @@ fn of_tokens_and_keys() -> Vec<Case<'static>> {
             "spec.containers[base].volumeMounts[x] is `//run/./secrets/kubernetes.io/serviceaccount/deep`",
         ),
         ("other", mount("/a/../run"), "spec.containers[base].volumeMounts[x] is `/a/../run`"),
+    ]
+}
+
+fn of_keys() -> Vec<Case<'static>> {
+    const ENV: &str = "/spec/containers/0/env/-";
+    vec![
         (
             "etl",
             vec![(ENV, json!({"name": "AWS_SECRET_ACCESS_KEY", "value": "hidden"}))],
@@ -571,7 +586,16 @@ async fn the_daemons_token_makes_the_pods_of_the_rules_and_no_others() -> Result
     }
     let free = world.pod("free")?;
     let mut wrong = String::new();
-    for (dag, changes, words) in [metadata(), of_the_host(), of_privileges(), of_tokens_and_keys()].concat() {
+    let cases = [
+        metadata(),
+        of_the_gate_and_nodes(),
+        of_the_host(),
+        of_privileges(),
+        of_trusted_containers(),
+        of_tokens(),
+        of_keys(),
+    ];
+    for (dag, changes, words) in cases.concat() {
         let name = if dag == "etl" { "etl" } else { "default" };
         match world.tried(&world.daemon, &changed(&world.pod(dag)?, &changes)).await? {
             Ok(pod) => writeln!(wrong, "{words}: created {pod}")?,

@@ -20,8 +20,7 @@ pub use report::page;
 /// Checks configuration, database, schedulers, leader, API server and pod template, then compares task instances,
 /// launches and pods. Each finding has a stable code (docs/DOCTOR.md), a severity, and says what happens by itself and
 /// what to do. A running system is always between two states: what may be work under way counts only if a second look,
-/// five seconds later, finds it again. With identity rules it also checks what they need in an EKS cluster, and tries the
-/// create of each rule's pod (dryRun=All); reads that it may not make are findings too (deploy/rbac/doctor grants them).
+/// five seconds later, finds it again.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(after_long_help = "\
 Ends with 0 if there is no finding of severity error, else with 1. It reads; only --repair writes, and only what is safe
@@ -31,6 +30,10 @@ delete_worker_pods says should be gone, and it marks outcomes as delivered that 
 --assume also works without the database. It needs `create` on `serviceaccounts/token` and `get` on the service accounts
 of the rules, which the daemon does without: `windlass identity render --what assume-grant` grants both. It asks STS of
 AWS_REGION (else the cluster's own region), or AWS_ENDPOINT_URL_STS, and needs no credentials of AWS.
+
+With identity rules, or with --eks, it also checks what roles and security groups of pods need in an EKS cluster, and tries
+the create of each rule's pod (dryRun=All: nothing is stored). Reads that it may not make are findings too, with the right
+to grant (deploy/rbac/doctor).
 
 Examples:
   windlass doctor

@@ -202,14 +202,12 @@ impl Store {
     }
 
     /// The server behind the open connections is not the one to work with any more. None of them is used again, and new
-    /// ones go to where the host's name leads then. False: that was said a moment ago.
-    pub(crate) fn renew_connections(&self) -> bool {
+    /// ones go to where the host's name leads then.
+    pub(crate) fn renew_connections(&self) {
         let mut renewed = self.inner.renewed.at();
-        let again = renewed.elapsed() >= RENEWED_AT_MOST_EVERY;
-        if again {
+        if renewed.elapsed() >= RENEWED_AT_MOST_EVERY {
             *renewed = Instant::now();
         }
-        again
     }
 
     /// Waits until the database refuses a login: the password was rotated, maybe.

@@ -57,9 +57,10 @@ impl TlsFault {
 
     fn of_tls(error: Option<&TlsError>, root: Option<&Path>) -> Self {
         match error {
-            Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                Self::Authority { root: root.map(Path::to_owned) }
-            }
+            // A bad signature: an authority of that name is known, with another key.
+            Some(TlsError::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => Self::Authority { root: root.map(Path::to_owned) },
             Some(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Self::Name,

@@ -61,13 +61,17 @@ impl Store {
     /// done yet: a new one is tried. Nothing is read from a replica: it may be behind.
     pub(crate) async fn begin(&self, access: Access, what: &'static str) -> Result<Transaction, BridgeError> {
         let mut left = self.settings().max_connections;
+        let mut looked_again = false;
         loop {
             match self.open(access, what).await {
                 Err(BridgeError::Query { source, .. }) if left > 0 && is_lost(&source) => {
                     left -= 1;
                     self.renew_connections();
                 }
-                Err(BridgeError::ReadOnly { .. }) if self.renew_connections() => {}
+                Err(BridgeError::ReadOnly { .. }) if !looked_again => {
+                    looked_again = true;
+                    self.renew_connections();
+                }
                 opened => return opened,
             }
         }
@@ -101,9 +105,12 @@ impl Store {
         let rows = tx.simple(sql).await?;
         let replica =
             rows.first().map(|row| row.try_get("replica")).transpose().map_err(|e| tx.decoding(e))?;
-        if replica == Some(true) && !matches!(access, Access::Look) {
-            tx.abandon();
-            return Err(BridgeError::ReadOnly { address: self.config().address().to_owned() });
+        if replica == Some(true) {
+            // Kept for nobody: its name may lead to a primary in a moment.
+            tx.close_at_the_end();
+            if !matches!(access, Access::Look) {
+                return Err(BridgeError::ReadOnly { address: self.config().address().to_owned() });
+            }
         }
         if let Access::Fenced(epoch) = access
             // One row of the time-outs, one of the fence.
@@ -219,12 +226,14 @@ impl Transaction {
         match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
-                if source.as_database_error().is_some() {
+                let answered = source.as_database_error().is_some();
+                let error = BridgeError::of_query(self.what, self.store.config().address(), source);
+                if answered && !matches!(error, BridgeError::ReadOnly { .. }) {
                     self.undo().await;
                 } else {
                     self.abandon();
                 }
-                Err(BridgeError::of_query(self.what, self.store.config().address(), source))
+                Err(error)
             }
             Err(_) => {
                 self.abandon();
@@ -248,7 +257,12 @@ impl Transaction {
 
     /// Not returned to the pool: an answer may still be on its way.
     fn abandon(&mut self) {
-        if let Some(mut connection) = self.connection.take() {
+        self.close_at_the_end();
+        drop(self.connection.take());
+    }
+
+    fn close_at_the_end(&mut self) {
+        if let Some(connection) = &mut self.connection {
             connection.close_on_drop();
         }
     }

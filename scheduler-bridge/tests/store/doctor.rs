@@ -150,7 +150,7 @@ async fn a_wrong_address_user_or_database_is_told_apart(lab: Lab) -> anyhow::Res
         (format!("postgresql://windlass:hunter2@127.0.0.1:{closed}/x"), "cannot_connect", "cannot connect"),
         (
             format!("postgresql://windlass:hunter2@127.0.0.1:{port}/x?sslmode=require"),
-            "cannot_connect",
+            "tls_failed",
             "server does not support TLS",
         ),
     ];

@@ -73,7 +73,7 @@ const CAUGHT: [(Plant, u64, &[&str]); 24] = [
     (Plant::OutcomeReplaced, 8_000, &["I2"]),
     (Plant::CallbackTooEarly, 20_000, &["I6"]),
     (Plant::NoRecovery, 1_000, &["I2", "I11"]),
-    (Plant::GateUnchecked, 20, &["I7"]),
+    (Plant::GateUnchecked, 200, &["I7"]),
     (Plant::NoSleep, 20, &["I10"]),
 ];
 

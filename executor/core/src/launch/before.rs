@@ -64,6 +64,7 @@ impl Launch {
     fn create(&mut self, spec: Arc<TaskSpec>, failures: u32, now: Millis) -> Vec<Action> {
         // Turns come only when an earlier create cannot land any more.
         self.lands_by = None;
+        self.answered = now;
         self.stage = Stage::Creating { spec, asked: now, failures, seen: None };
         vec![Action::Create]
     }

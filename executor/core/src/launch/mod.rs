@@ -54,7 +54,7 @@ pub struct Launch {
     pub priority_weight: i32,
     /// Owner of the task instance when it was seen.
     pub scheduler_job_id: i64,
-    /// A GET that was begun before this proves no pod gone: a create was answered then.
+    /// A GET that was begun before this proves no pod gone: a create was begun or answered then, or may have landed.
     pub answered: Millis,
     /// A create that was given up may still land until then.
     pub lands_by: Option<Millis>,
@@ -118,9 +118,12 @@ impl Launch {
         }
     }
 
-    /// A GET that was begun after that time was answered: what it showed is what there is.
+    /// A GET that was begun after that time was answered: what it showed is what there is. One that was begun before, and is
+    /// answered later, proves nothing: the create may have landed in between.
     pub fn landed(&mut self) {
-        self.lands_by = None;
+        if let Some(by) = self.lands_by.take() {
+            self.answered = self.answered.max(by);
+        }
     }
 
     /// Whether a GET begun at `asked` that found nothing proves that there is no pod and that none can come any more.

@@ -144,3 +144,20 @@ fn a_body_that_ran_while_nobody_led_is_no_withdrawal() {
     let elsewhere = TaskRow { hostname: Some("another".into()), ..deferred };
     assert_eq!(story.settled(Some(elsewhere)).kind, OutcomeKind::Withdrawn);
 }
+
+#[test]
+fn a_get_from_before_a_create_whose_answer_was_lost_proves_nothing_however_late_it_is_answered() {
+    let mut story = Story::claimed();
+    let before = story.now;
+    story.now = before.plus(10_000);
+    assert_eq!(story.tell(Fact::Turn), vec![Action::Create]);
+    let meanwhile = story.now.plus(1);
+    story.now = story.now.plus(100);
+    story.tell(Fact::CreateAnswered(CreateAnswer::Unknown { error: "cut".into() }));
+    let by = story.launch.lands_by.unwrap();
+    // A GET from after that time has found it.
+    story.launch.landed();
+    for asked in [before, meanwhile, by.plus(0)] {
+        assert_eq!(story.launch.proves_gone(asked), asked >= by, "{asked:?}");
+    }
+}

@@ -125,10 +125,10 @@ impl Cluster {
     /// Lists pods, at most `max`. A namespace that cannot be listed is a fault of the answer, not of the call.
     pub async fn list(&self, namespaces: &Namespaces, of: &Selection<'_>, max: usize) -> Listing {
         let selector = match of {
-            Selection::Installation(id) => format!("{LABEL_INSTALLATION}%3D{}", id.short()),
+            Selection::Installation(id) => format!("labelSelector={LABEL_INSTALLATION}%3D{}", id.short()),
             Selection::Launches(ids) => {
                 let ids: Vec<&str> = ids.iter().map(LaunchId::as_str).collect();
-                format!("{LABEL_LAUNCH}%20in%20({})", ids.join("%2C"))
+                format!("labelSelector={LABEL_LAUNCH}%20in%20({})", ids.join("%2C"))
             }
         };
         let mut listing = Listing::default();

@@ -12,8 +12,8 @@ use crate::folder::Folder;
 use crate::ports;
 use crate::process::{POLL, Supervised};
 
-/// It imports for 2 s, more with every core busy.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+/// It imports for 2 s of a core that it has for itself; more than a minute was seen with seven builds on each.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// A running one.
 #[derive(Debug)]

@@ -29,11 +29,13 @@ pub struct Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::of("ServiceAccount", "v1", "serviceaccounts", true),
         Self::of("SecurityGroupPolicy", "vpcresources.k8s.aws/v1beta1", "securitygrouppolicies", true),
         Self::of("Role", "rbac.authorization.k8s.io/v1", "roles", true),
         Self::of("RoleBinding", "rbac.authorization.k8s.io/v1", "rolebindings", true),
+        Self::of("ClusterRole", "rbac.authorization.k8s.io/v1", "clusterroles", false),
+        Self::of("ClusterRoleBinding", "rbac.authorization.k8s.io/v1", "clusterrolebindings", false),
         Self::of(
             "ValidatingAdmissionPolicy",
             "admissionregistration.k8s.io/v1",

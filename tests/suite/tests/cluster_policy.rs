@@ -813,8 +813,8 @@ async fn a_diff_says_what_an_apply_would_change_and_what_is_there_besides() -> R
         "+    eks.amazonaws.com/role-arn: \"arn:aws:iam::111122223333:role/etl\"\n",
         "--- cluster SecurityGroupPolicy tasks/windlass-etl (missing)\n",
         "--- cluster ValidatingAdmissionPolicy windlass-identity-airflow (missing)\n",
-        // 2 accounts, 1 SecurityGroupPolicy, role and binding in 2 namespaces, policy and binding.
-        "9 objects compared: 0 to change, 9 missing; 0 besides the rules\n",
+        // 2 accounts, 1 SecurityGroupPolicy, 2 roles and bindings in 2 namespaces, those of nodes, policy and binding.
+        "15 objects compared: 0 to change, 15 missing; 0 besides the rules\n",
     ] {
         ensure!(text.contains(line), "{line}: {text}");
     }
@@ -826,7 +826,7 @@ async fn a_diff_says_what_an_apply_would_change_and_what_is_there_besides() -> R
 
     world.apply(&world.rendered(&[])?).await?;
     let (code, text) = diff(&world.variables)?;
-    ensure!((code, text.as_str()) == (Some(0), "no difference: 9 objects compared\n"), "{code:?} {text}");
+    ensure!((code, text.as_str()) == (Some(0), "no difference: 15 objects compared\n"), "{code:?} {text}");
 
     // Changed, taken away, and put beside.
     let change = json!({"metadata": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/old"}}});
@@ -848,7 +848,7 @@ async fn a_diff_says_what_an_apply_would_change_and_what_is_there_besides() -> R
         "--- cluster Role finance/windlass (missing)\n",
         "besides the rules: ServiceAccount tasks/old has arn:aws:iam::111122223333:role/etl, which the rules give to other \
          accounts\n",
-        "9 objects compared: 1 to change, 1 missing; 1 besides the rules\n",
+        "15 objects compared: 1 to change, 1 missing; 1 besides the rules\n",
     ] {
         ensure!(text.contains(line), "{line}: {text}");
     }

@@ -23,7 +23,7 @@ const TEMPLATE: &str =
 /// `{}`, pickled.
 const NOTHING: &str = "80057d942e";
 
-/// How long a bound pod may wait for its interface. One that waits for another's to cool down waits for 2 s.
+/// How long a bound pod may wait for its interface. One that waits for another's to cool down waits for 3 s.
 const PATIENCE_SECONDS: u32 = 8;
 
 /// What gives the rule's pods their groups.

@@ -30,7 +30,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// With a node for so many branch interfaces; they cool down for a second.
+    /// With a node for so many branch interfaces; they cool down for three seconds.
     pub(crate) async fn start(interfaces: usize) -> Result<Self> {
         Self::start_with(interfaces, |_| {}).await
     }
@@ -50,7 +50,7 @@ impl World {
         plane.create_namespace(NAMESPACE).await?;
         let config = kubeconfig_file(&plane.kubeconfig()).await?;
         let branch = Options {
-            cool_down: Duration::from_secs(1),
+            cool_down: Duration::from_secs(3),
             delete_every: Duration::from_millis(100),
             ..Options::default()
         };

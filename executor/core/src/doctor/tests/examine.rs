@@ -363,7 +363,17 @@ const OF_THE_DAEMON: [Code; 13] = [
 fn every_code_has_a_test() {
     let tests = concat!(
         include_str!("examine.rs"),
-        include_str!("../eks/tests.rs"),
+        include_str!("../eks/tests/accounts.rs"),
+        include_str!("../eks/tests/boundary.rs"),
+        include_str!("../eks/tests/capacity.rs"),
+        include_str!("../eks/tests/cluster.rs"),
+        include_str!("../eks/tests/cni.rs"),
+        include_str!("../eks/tests/dry_run.rs"),
+        include_str!("../eks/tests/mod.rs"),
+        include_str!("../eks/tests/nodes.rs"),
+        include_str!("../eks/tests/policies.rs"),
+        include_str!("../eks/tests/running.rs"),
+        include_str!("../eks/tests/template.rs"),
         include_str!("../assume/tests.rs")
     );
     for about in Code::all().filter(|about| !OF_THE_DAEMON.contains(&about.code)) {

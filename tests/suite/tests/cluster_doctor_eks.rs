@@ -2,24 +2,21 @@
 //! objects of its CNI and nodes, under the shipped RBAC. There is no database: what the doctor says of that is not looked at.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, ensure};
 use http::Request;
 use serde_json::{Value, json};
-use windlass_core::identity::sgp::{
-    Branch, PodFacts, Policies, SecurityGroupPolicy, ServiceAccounts, decide, matching_groups,
-};
-use windlass_eks::configuration::{irsa_mutating, sgp_mutating, sgp_validating};
+use windlass_eks::branch;
+use windlass_eks::cluster::SecurityGroups;
+use windlass_eks::configuration::irsa_mutating;
 use windlass_eks::irsa::{Flags, Webhook};
-use windlass_eks::policy::security_group_policy_crd;
-use windlass_eks::review::Verdict;
-use windlass_eks::server::{Handler, MUTATE_IRSA, MUTATE_SGP, Mode, VALIDATE_SGP, Webhooks};
+use windlass_eks::server::{Handler, MUTATE_IRSA, Mode};
 use windlass_lab::control_plane::{ControlPlane, Options};
 use windlass_lab::folder::Folder;
 use windlass_lab::prepare::workspace;
+use windlass_local_cluster::kubeconfig_file;
 use windlass_suite::daemon::{Variables, connection, service_account, until, windlass};
 
 const ROLE: &str = "arn:aws:iam::111122223333:role/etl";
@@ -56,24 +53,17 @@ namespace = "data"
 const TEMPLATE: &str =
     "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - name: base\n      image: airflow:2.11\n";
 
-/// What both webhooks know of the cluster.
-#[derive(Default)]
-struct Known {
-    irsa: Webhook,
-    accounts: ServiceAccounts,
-    policies: Policies,
-}
-
 struct World {
+    // Dropped in this order: clients of the API server first.
+    groups: SecurityGroups,
     folder: Folder,
     plane: ControlPlane,
-    webhooks: Webhooks,
+    irsa: Arc<Mutex<Webhook>>,
     variables: Variables,
-    known: Arc<Mutex<Known>>,
 }
 
 impl World {
-    /// The API server with EKS's custom resource, and the daemon's account under deploy/rbac alone.
+    /// The API server with EKS's security groups for pods, and the daemon's account under deploy/rbac alone.
     async fn start() -> Result<Self> {
         let folder = Folder::new("cluster-doctor-eks")?;
         let plane =
@@ -82,13 +72,11 @@ impl World {
             plane.create_namespace(namespace).await?;
         }
         plane.create_service_account("airflow", "windlass").await?;
-        let known = Arc::new(Mutex::new(Known { irsa: irsa(), ..Known::default() }));
-        let webhooks = Webhooks::start([
-            (MUTATE_IRSA, of_irsa(known.clone())),
-            (MUTATE_SGP, of_groups(known.clone())),
-            (VALIDATE_SGP, Arc::new(|_: &Value| Verdict::Allow) as Handler),
-        ])
-        .await?;
+        let irsa = Webhook { flags: Flags::on_eks("eu-west-1"), ..Webhook::default() };
+        let irsa = Arc::new(Mutex::new(irsa));
+        let config = kubeconfig_file(&plane.kubeconfig()).await?;
+        let more = [(MUTATE_IRSA, of_irsa(irsa.clone()))];
+        let groups = SecurityGroups::install(config, "data", branch::Options::default(), more).await?;
         let token = plane.service_account_token("airflow", "windlass").await?;
         for (file, text) in [("windlass.toml", RULES), ("template.yaml", TEMPLATE), ("token", &token)] {
             fs::write(folder.join(file), text)?;
@@ -106,16 +94,11 @@ impl World {
             ("WINDLASS_CONFIG", path("windlass.toml")),
         ];
         variables.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        let world = Self { folder, plane, webhooks, variables, known };
+        let world = Self { groups, folder, plane, irsa, variables };
         for namespace in ["airflow", "data"] {
             world.deploy("role.yaml", namespace, "roles").await?;
             world.deploy("role-binding.yaml", namespace, "rolebindings").await?;
         }
-        world
-            .post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &security_group_policy_crd())
-            .await?;
-        let discovery = "/apis/vpcresources.k8s.aws/v1beta1";
-        until("the custom resource", async || Ok(world.get(discovery).await.ok())).await?;
         Ok(world)
     }
 
@@ -133,11 +116,6 @@ impl World {
         self.deploy("doctor/role-binding.yaml", "kube-system", "rolebindings").await
     }
 
-    async fn get(&self, path: &str) -> Result<Value> {
-        let text = self.plane.client().request_text(Request::get(path).body(Vec::new())?).await?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
     async fn post(&self, collection: &str, object: &Value) -> Result<()> {
         let request = Request::post(collection).header("content-type", "application/json");
         self.plane.client().request_text(request.body(object.to_string().into_bytes())?).await?;
@@ -153,11 +131,8 @@ impl World {
     /// All that a healthy EKS cluster has, and the webhooks know it.
     async fn make_healthy(&self) -> Result<()> {
         let registration = "/apis/admissionregistration.k8s.io/v1";
-        for configuration in [irsa_mutating(&self.webhooks), sgp_mutating(&self.webhooks)] {
-            self.post(&format!("{registration}/mutatingwebhookconfigurations"), &configuration).await?;
-        }
-        let validating = sgp_validating(&self.webhooks);
-        self.post(&format!("{registration}/validatingwebhookconfigurations"), &validating).await?;
+        let irsa = irsa_mutating(&self.groups.webhooks);
+        self.post(&format!("{registration}/mutatingwebhookconfigurations"), &irsa).await?;
         for name in ["windlass-identity-airflow", "windlass-accounts-airflow"] {
             let [policy, binding] = admission_policy(name);
             self.post(&format!("{registration}/validatingadmissionpolicies"), &policy).await?;
@@ -176,30 +151,22 @@ impl World {
             "metadata": { "name": "etl-worker", "namespace": "data", "annotations": { "eks.amazonaws.com/role-arn": ROLE } },
         });
         self.post("/api/v1/namespaces/data/serviceaccounts", &account).await?;
-        for namespace in ["airflow", "data"] {
-            let mut known = self.known.lock().unwrap();
-            known.accounts.insert(namespace, "default", BTreeMap::new());
-            known.accounts.insert(namespace, "windlass", BTreeMap::new());
-        }
-        self.known.lock().unwrap().accounts.read(&account)?;
-        self.known.lock().unwrap().irsa.service_accounts = vec![account];
+        self.irsa.lock().unwrap().service_accounts = vec![account];
+        let known = &self.groups.known;
+        until("the account in the controller's cache", async || {
+            Ok(known.has_account("data", "etl-worker").then_some(()))
+        })
+        .await?;
         self.policy("etl", GROUP).await?;
         self.post("/api/v1/namespaces/airflow/pods", &scheduler()).await
     }
 
     async fn policy(&self, name: &str, group: &str) -> Result<()> {
-        let policy = json!({
-            "apiVersion": "vpcresources.k8s.aws/v1beta1", "kind": "SecurityGroupPolicy",
-            "metadata": { "name": name, "namespace": "data" },
-            "spec": {
-                "podSelector": { "matchLabels": { "windlass.dev/identity-rule": "etl" } },
-                "securityGroups": { "groupIds": [group] },
-            },
+        let spec = json!({
+            "podSelector": { "matchLabels": { "windlass.dev/identity-rule": "etl" } },
+            "securityGroups": { "groupIds": [group] },
         });
-        let collection = "/apis/vpcresources.k8s.aws/v1beta1/namespaces/data/securitygrouppolicies";
-        self.post(collection, &policy).await?;
-        self.known.lock().unwrap().policies.insert(SecurityGroupPolicy::read(&policy)?);
-        Ok(())
+        Ok(self.groups.create_policy("data", name, &spec).await?)
     }
 
     /// What the doctor prints.
@@ -210,35 +177,8 @@ impl World {
     }
 }
 
-fn irsa() -> Webhook {
-    Webhook { flags: Flags::on_eks("eu-west-1"), ..Webhook::default() }
-}
-
-fn of_irsa(known: Arc<Mutex<Known>>) -> Handler {
-    Arc::new(move |request: &Value| known.lock().unwrap().irsa.admit(request).into())
-}
-
-/// Security groups for pods: the first container asks for an interface where a policy matches.
-fn of_groups(known: Arc<Mutex<Known>>) -> Handler {
-    Arc::new(move |request: &Value| {
-        let known = known.lock().unwrap();
-        let pod = &request["object"];
-        let facts = PodFacts::read(pod, request["namespace"].as_str().unwrap_or_default()).unwrap();
-        match decide(&facts, |pod| matching_groups(pod, &known.accounts, &known.policies)) {
-            Err(cause) => {
-                let message = format!("Failed to get Matching SGP for Pods, rejecting event, error {cause}");
-                Verdict::Deny { code: 403, message }
-            }
-            Ok(Branch::Interface(_)) => {
-                let mut pod = pod.clone();
-                for kind in ["limits", "requests"] {
-                    pod["spec"]["containers"][0]["resources"][kind]["vpc.amazonaws.com/pod-eni"] = "1".into();
-                }
-                Verdict::Mutated(pod)
-            }
-            Ok(Branch::None | Branch::Untouched(_) | Branch::Fargate(_)) => Verdict::Allow,
-        }
-    })
+fn of_irsa(webhook: Arc<Mutex<Webhook>>) -> Handler {
+    Arc::new(move |request: &Value| webhook.lock().unwrap().admit(request).into())
 }
 
 fn admission_policy(name: &str) -> [Value; 2] {
@@ -391,9 +331,10 @@ async fn traps(world: &World) -> Result<()> {
         "subjects": [{ "kind": "ServiceAccount", "name": "etl-worker", "namespace": "data" }],
     });
     world.post("/apis/rbac.authorization.k8s.io/v1/namespaces/data/rolebindings", &binding).await?;
+    world.groups.known.hide_account("data", "late-worker");
     world.plane.create_service_account("data", "late-worker").await?;
     fs::write(world.folder.join("windlass.toml"), format!("{LATE}{RULES}"))?;
-    world.webhooks.set_mode(MUTATE_IRSA, Mode::Silent);
+    world.groups.webhooks.set_mode(MUTATE_IRSA, Mode::Silent);
 
     let text = world.doctor(&[])?;
     says(

@@ -5,6 +5,8 @@ use windlass_core::identity::{self, sgp};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
 use windlass_core::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 
+use crate::meta::Meta;
+
 /// The container that runs the worker, as the Python executor names it.
 const BASE: &str = "base";
 
@@ -43,31 +45,17 @@ pub(crate) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Defaul
 #[serde(default)]
 pub(crate) struct LeanPod {
     #[serde(deserialize_with = "or_default")]
-    pub(crate) metadata: Meta,
+    pub(crate) metadata: Meta<Labels, Annotations>,
     #[serde(deserialize_with = "or_default")]
     spec: Spec,
     #[serde(deserialize_with = "or_default")]
     status: Status,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(crate) struct Meta {
-    pub(crate) name: String,
-    pub(crate) namespace: String,
-    pub(crate) uid: String,
-    pub(crate) resource_version: String,
-    deletion_timestamp: Option<IgnoredAny>,
-    #[serde(deserialize_with = "or_default")]
-    labels: Labels,
-    #[serde(deserialize_with = "or_default")]
-    annotations: Annotations,
-}
-
 /// [`identity::admitted::ANNOTATION_GROUPS`] and [`identity::sgp::POD_ENI`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Annotations {
+pub(crate) struct Annotations {
     #[serde(rename = "windlass.dev/security-groups")]
     groups: Option<IgnoredAny>,
     #[serde(rename = "vpc.amazonaws.com/pod-eni")]
@@ -76,7 +64,7 @@ struct Annotations {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Labels {
+pub(crate) struct Labels {
     #[serde(rename = "windlass.dev/launch")]
     launch: Option<String>,
     #[serde(rename = "windlass.dev/attempt")]
@@ -161,7 +149,7 @@ struct Terminated {
 
 impl LeanPod {
     pub(crate) fn pod(&self) -> PodRef {
-        PodRef { namespace: self.metadata.namespace.clone(), name: self.metadata.name.clone() }
+        self.metadata.names().at()
     }
 
     /// The view of a pod that carries our labels.

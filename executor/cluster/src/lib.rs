@@ -14,10 +14,12 @@
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events, and what else decides who they are) -> `list` (all pods, once),
 //! `neighbours` (those of a KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor), `apply` (what
-//! an apply would change). `page` is one page of a list, for both; `lean` decodes pods, `eks` what the doctor looks at
-//! beside pods, `status` refusals; `error` says what went wrong.
+//! an apply would change). `page` is one page of a list, for both; `lean` decodes pods, `meta` what all objects have,
+//! `airflow` what a pod tells of its task, `eks` what the doctor looks at beside pods, `status` refusals; `error` says what
+//! went wrong.
 
 mod accounts;
+mod airflow;
 mod apply;
 mod config;
 mod connect;
@@ -26,6 +28,7 @@ mod eks;
 mod error;
 mod lean;
 mod list;
+mod meta;
 mod neighbours;
 mod observe;
 mod page;

@@ -13,6 +13,7 @@ use windlass_core::pod_view::{LABEL_INSTALLATION, LABEL_LAUNCH, PodView};
 use windlass_core::store::PodLaunch;
 use windlass_core::time::UtcMicros;
 
+use crate::airflow::{Annotations, Labels};
 use crate::config::Namespaces;
 use crate::create::{CreateVerdict, classify_create, is_path_segment};
 use crate::error::ClusterError;
@@ -59,41 +60,9 @@ struct ToldMeta {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    dag_id: Option<String>,
-    task_id: Option<String>,
-    run_id: Option<String>,
-    map_index: Option<String>,
-    try_number: Option<String>,
-    #[serde(rename = "windlass.dev/queued-at")]
-    queued_at: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Labels {
-    /// The SchedulerJob's id.
-    #[serde(rename = "airflow-worker")]
-    worker: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct ToldSpec {
     node_name: String,
-}
-
-impl Annotations {
-    fn task(&self) -> Option<TaskKey> {
-        let map_index = self.map_index.as_ref().map_or(Some(-1), |text| text.parse().ok())?;
-        Some(TaskKey {
-            dag_id: self.dag_id.clone()?,
-            task_id: self.task_id.clone()?,
-            run_id: self.run_id.clone()?,
-            map_index,
-        })
-    }
 }
 
 impl ToldMeta {
@@ -105,7 +74,7 @@ impl ToldMeta {
         let annotations = self.annotations.as_ref()?;
         let queueing = Queueing {
             key: annotations.task()?,
-            try_number: annotations.try_number.as_ref()?.parse().ok()?,
+            try_number: annotations.try_number()?,
             queued_at: UtcMicros::parse(annotations.queued_at.as_ref()?)?,
         };
         let worker = self.labels.as_ref().and_then(|labels| labels.worker.as_ref());

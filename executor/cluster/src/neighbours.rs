@@ -8,15 +8,13 @@ use windlass_core::ids::{PodRef, PodUid, TaskKey};
 use windlass_core::pod::LABEL_EXECUTOR_DONE;
 use windlass_core::pod_view::LABEL_LAUNCH;
 
+use crate::airflow::{Annotations, LABEL_WORKER, Labels};
 use crate::config::Namespaces;
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
 use crate::observe::Verb;
 use crate::page::{PODS, Page, Place};
 use crate::transport::{Call, Cluster};
-
-/// The SchedulerJob that looks after a pod (`KubernetesExecutor.adopt_launched_task`).
-const LABEL_WORKER: &str = "airflow-worker";
 
 /// A worker pod of the KubernetesExecutor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,23 +53,6 @@ struct Meta {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Labels {
-    #[serde(rename = "airflow-worker")]
-    worker: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Annotations {
-    dag_id: Option<String>,
-    task_id: Option<String>,
-    run_id: Option<String>,
-    map_index: Option<String>,
-    try_number: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct Status {
     phase: String,
 }
@@ -84,13 +65,8 @@ impl Lean {
             pod: PodRef { namespace, name },
             uid: PodUid(uid),
             worker: labels.worker.unwrap_or_default(),
-            task: TaskKey {
-                dag_id: annotations.dag_id?,
-                task_id: annotations.task_id?,
-                run_id: annotations.run_id?,
-                map_index: annotations.map_index.map_or(Some(-1), |text| text.parse().ok())?,
-            },
-            try_number: annotations.try_number?.parse().ok()?,
+            task: annotations.task()?,
+            try_number: annotations.try_number()?,
             phase: self.status.phase,
         })
     }

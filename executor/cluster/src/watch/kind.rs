@@ -1,7 +1,5 @@
 //! What is watched: which fields of an object are decoded, and what is told of it.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +11,7 @@ use windlass_core::ids::{PodRef, PodUid};
 use windlass_core::pod_view::PodView;
 
 use crate::lean::{LeanPod, or_default};
+use crate::meta::{Meta, Names};
 use crate::observe::Observer;
 use crate::page::{PODS, Resource};
 
@@ -25,7 +24,7 @@ pub(super) trait Kind: 'static {
     /// What is told.
     type View: Send;
 
-    fn meta(object: &Self::Object) -> Meta<'_>;
+    fn meta(object: &Self::Object) -> Names<'_>;
 
     /// Why there is none of this object, else.
     fn view(object: Self::Object) -> Result<Self::View, String>;
@@ -37,27 +36,8 @@ pub(super) trait Kind: 'static {
     fn skipped(_: &dyn Observer, _: &PodRef) {}
 }
 
-/// What names an object.
-pub(super) struct Meta<'a> {
-    pub(super) name: &'a String,
-    pub(super) namespace: &'a String,
-    pub(super) uid: &'a String,
-    pub(super) resource_version: &'a String,
-}
-
 /// Of any object.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct ObjectMeta {
-    name: String,
-    namespace: String,
-    uid: String,
-    resource_version: String,
-    #[serde(deserialize_with = "or_default")]
-    labels: BTreeMap<String, String>,
-    #[serde(deserialize_with = "or_default")]
-    annotations: Annotations,
-}
+type ObjectMeta = Meta<Labels, Annotations>;
 
 /// The one that counts: [`windlass_core::identity::irsa::ANNOTATION_ROLE`].
 #[derive(Debug, Default, Deserialize)]
@@ -65,13 +45,6 @@ pub(super) struct ObjectMeta {
 struct Annotations {
     #[serde(rename = "eks.amazonaws.com/role-arn")]
     role: Option<String>,
-}
-
-impl ObjectMeta {
-    fn names(&self) -> Meta<'_> {
-        let Self { name, namespace, uid, resource_version, .. } = self;
-        Meta { name, namespace, uid, resource_version }
-    }
 }
 
 /// Pods of this installation.
@@ -82,9 +55,8 @@ impl Kind for Pods {
     type Object = LeanPod;
     type View = PodView;
 
-    fn meta(pod: &LeanPod) -> Meta<'_> {
-        let crate::lean::Meta { name, namespace, uid, resource_version, .. } = &pod.metadata;
-        Meta { name, namespace, uid, resource_version }
+    fn meta(pod: &LeanPod) -> Names<'_> {
+        pod.metadata.names()
     }
 
     fn view(pod: LeanPod) -> Result<PodView, String> {
@@ -127,7 +99,7 @@ impl Kind for Accounts {
     type Object = Named;
     type View = AccountView;
 
-    fn meta(object: &Named) -> Meta<'_> {
+    fn meta(object: &Named) -> Names<'_> {
         object.metadata.names()
     }
 
@@ -159,7 +131,7 @@ impl Kind for GroupPolicies {
     type Object = Whole;
     type View = SecurityGroupPolicy;
 
-    fn meta(object: &Whole) -> Meta<'_> {
+    fn meta(object: &Whole) -> Names<'_> {
         object.metadata.names()
     }
 
@@ -212,7 +184,7 @@ impl Kind for Nodes {
     type Object = LeanNode;
     type View = NodeView;
 
-    fn meta(object: &LeanNode) -> Meta<'_> {
+    fn meta(object: &LeanNode) -> Names<'_> {
         object.metadata.names()
     }
 
@@ -248,7 +220,7 @@ impl Kind for Warnings {
     type Object = LeanEvent;
     type View = PodNote;
 
-    fn meta(object: &LeanEvent) -> Meta<'_> {
+    fn meta(object: &LeanEvent) -> Names<'_> {
         object.metadata.names()
     }
 

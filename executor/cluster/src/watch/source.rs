@@ -340,8 +340,7 @@ impl<K: Kind> NamespaceWatch<K> {
     }
 
     fn view(&self, object: K::Object) -> Option<Box<K::View>> {
-        let meta = K::meta(&object);
-        let at = PodRef { namespace: meta.namespace.clone(), name: meta.name.clone() };
+        let at = K::meta(&object).at();
         match K::view(object) {
             Ok(view) => Some(Box::new(view)),
             Err(why) => {

@@ -338,7 +338,8 @@ impl Launch {
                     return self.remove_doomed().into_iter().collect();
                 }
                 if alive.branch_by(policy).is_some_and(|by| by <= now) {
-                    return self.overdue_branch(now, policy);
+                    let why = alive.no_branch(policy);
+                    return self.doom(Reason::NoBranchInterface, why, now);
                 }
                 if policy.pending_ms > 0 && !alive.started && now.since(alive.since) >= policy.pending_ms {
                     let (end, left) = (too_long_pending(alive, policy), alive.left());

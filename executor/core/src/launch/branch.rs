@@ -53,7 +53,8 @@ impl Alive {
         Some(format!("its branch network interface{said}"))
     }
 
-    fn no_branch(&self, policy: &Policy) -> String {
+    /// The controller had its time.
+    pub(super) fn no_branch(&self, policy: &Policy) -> String {
         let said = self.note.as_ref().map_or(String::new(), |note| format!("; last said: {note}"));
         let waited = policy.branch_ms / 1000;
         format!("the pod got no branch network interface within {waited} s of its binding to a node{said}")
@@ -101,19 +102,8 @@ impl Launch {
         Vec::new()
     }
 
-    /// The controller had its time.
-    pub(super) fn overdue_branch(&mut self, now: Millis, policy: &Policy) -> Vec<Action> {
-        let Stage::Alive(alive) = &self.stage else { return Vec::new() };
-        match alive.branch_by(policy) {
-            Some(by) if by <= now => {
-                let why = alive.no_branch(policy);
-                self.doom(Reason::NoBranchInterface, why, now)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn doom(&mut self, reason: Reason, why: String, now: Millis) -> Vec<Action> {
+    /// The pod is not who it should be, or will not be: it goes.
+    pub(super) fn doom(&mut self, reason: Reason, why: String, now: Millis) -> Vec<Action> {
         let Stage::Alive(alive) = &mut self.stage else { return Vec::new() };
         alive.doom = Some(Doom { reason, why, asked: now });
         vec![self.remove_doomed()].into_iter().flatten().collect()

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Identity;
-use super::sgp::{Branch, Match, MatchError, PodFacts, Policies, ServiceAccounts, Untouched, decide};
-use super::sgp::{SecurityGroupPolicy, branch_interfaces, matching_groups};
+use super::sgp::{
+    Branch, Match, MatchError, PodFacts, Policies, ServiceAccounts, Untouched, branch_interfaces, decide,
+    matching_groups,
+};
 use crate::pod::FieldError;
 use crate::task::BranchPool;
 
@@ -146,14 +148,6 @@ impl Surroundings {
         };
         self.nodes_known.then(|| pools.iter().map(|pool| (pool.clone(), of_pool(pool))).collect())
     }
-
-    /// A policy was seen; None: it went.
-    pub fn set_policy(&mut self, namespace: &str, name: &str, policy: Option<SecurityGroupPolicy>) {
-        match policy {
-            Some(policy) => self.policies.insert(policy),
-            None => self.policies.remove(namespace, name),
-        }
-    }
 }
 
 fn unreadable(error: &FieldError) -> Misfit {
@@ -191,6 +185,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::identity::sgp::SecurityGroupPolicy;
 
     const A: &str = "sg-0000000000000000a";
     const B: &str = "sg-0000000000000000b";

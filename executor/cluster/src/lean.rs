@@ -3,12 +3,10 @@
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use windlass_core::identity::{self, sgp};
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid};
+use windlass_core::pod::WORKER_CONTAINER;
 use windlass_core::pod_view::{Branch, ContainerState, Gate, PodPhase, PodView};
 
 use crate::meta::Meta;
-
-/// The container that runs the worker, as the Python executor names it.
-const BASE: &str = "base";
 
 /// Why a pod has no view.
 #[derive(Debug, thiserror::Error)]
@@ -229,7 +227,7 @@ fn phase(word: &str) -> PodPhase {
 
 /// By name, never by place: the order of `containerStatuses` is not that of the spec. An evicted pod has none.
 fn worker(spec: &Spec, statuses: Vec<ContainerStatus>) -> ContainerState {
-    let base = spec.containers.iter().find(|c| c.name == BASE).or(spec.containers.first());
+    let base = spec.containers.iter().find(|c| c.name == WORKER_CONTAINER).or(spec.containers.first());
     let Some(base) = base else { return ContainerState::Unknown };
     statuses.into_iter().find(|s| s.name == base.name).map_or(ContainerState::Unknown, |s| state(s.state))
 }

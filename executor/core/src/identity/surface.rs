@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Freedom;
 use super::irsa::shadowing_env;
 use super::worker_env::SESSION_NAME;
+use crate::pod::WORKER_CONTAINER;
 
 /// Prefixes of labels and annotations that AWS's controllers and the CNI plugins act upon.
 pub(super) const READ_BY_CONTROLLERS: [&str; 6] = [
@@ -160,7 +161,7 @@ impl Surface {
             }
         }
         // What runs in a container of the template's that may do more than the worker must stay what it was.
-        if name != "base" && (self.added.len() > before || mounts_sensitive) {
+        if name != WORKER_CONTAINER && (self.added.len() > before || mounts_sensitive) {
             self.fix(Freedom::Privileged, at.clone(), without_session_name(container).to_string());
         }
         for variable in list(&container["env"]) {

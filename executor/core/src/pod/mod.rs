@@ -39,6 +39,10 @@ pub use neighbour::{LABEL_EXECUTOR_DONE, NeighbourSelectors};
 pub use render::{check, namespace_of, pod_ref, render, sign_again};
 pub use template::{Template, TemplateError};
 
+/// Name of the container that runs the worker, as the Python KubernetesExecutor gives it. A pod_override can change it: then
+/// it is the first.
+pub const WORKER_CONTAINER: &str = "base";
+
 /// Annotation with `queued_dttm`: with Airflow's own annotations it tells the queueing that the pod was made for.
 pub const ANNOTATION_QUEUED_AT: &str = "windlass.dev/queued-at";
 

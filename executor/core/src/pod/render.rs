@@ -10,7 +10,7 @@ use super::name::pod_name;
 use super::neighbour::LABEL_EXECUTOR_DONE;
 use super::python::Py;
 use super::template::Template;
-use super::{ANNOTATION_OVERRIDE_NAME, ANNOTATION_QUEUED_AT, PodSettings};
+use super::{ANNOTATION_OVERRIDE_NAME, ANNOTATION_QUEUED_AT, PodSettings, WORKER_CONTAINER};
 use crate::identity::{Identity, LABEL_RULE, admitted, close_gate};
 use crate::ids::{Attempt, LaunchId, PodRef};
 use crate::pod_view::{LABEL_ATTEMPT, LABEL_INSTALLATION, LABEL_LAUNCH};
@@ -116,7 +116,7 @@ fn task_pod(
         execution_date: None,
     };
     let mut container = Map::new();
-    container.insert("name".into(), "base".into());
+    container.insert("name".into(), WORKER_CONTAINER.into());
     container.insert("args".into(), spec.command.clone().into());
     container.insert("env".into(), json!([{"name": "AIRFLOW_IS_K8S_EXECUTOR_POD", "value": "True"}]));
     if let Some(image) =

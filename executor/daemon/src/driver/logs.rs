@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use windlass_cluster::Cluster;
 use windlass_core::ids::{Epoch, LaunchId, PodRef, PodUid};
+use windlass_core::pod::WORKER_CONTAINER;
 
 /// Longest time for a read.
 const READ: Duration = Duration::from_secs(2);
@@ -20,8 +21,6 @@ const READ: Duration = Duration::from_secs(2);
 const READS: usize = 8;
 /// What is kept of a log, in bytes.
 const KEPT_BYTES: usize = 8 * 1_024;
-/// The container that Airflow's worker runs in.
-const CONTAINER: &str = "base";
 
 /// Reads and keeps logs.
 pub struct FailedLogs {
@@ -52,7 +51,7 @@ impl FailedLogs {
         let _told_at_the_end = over.drop_guard();
         let read = async {
             let _turn = self.reads.acquire().await;
-            cluster.logs(pod, CONTAINER, self.lines, KEPT_BYTES, READ).await
+            cluster.logs(pod, WORKER_CONTAINER, self.lines, KEPT_BYTES, READ).await
         };
         let log = timeout(READ, read).await;
         self.of(|reading| reading.remove(&uid));

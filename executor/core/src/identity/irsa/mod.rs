@@ -13,6 +13,7 @@ mod token;
 
 use serde_json::Value;
 
+use crate::pod::WORKER_CONTAINER;
 use container::Found;
 
 pub(super) use container::CREDENTIALS_BY_HAND;
@@ -72,7 +73,7 @@ pub fn check_audience(pod: &Value, expected_role: &str, audience: &str) -> Resul
     let containers = list(&pod["spec"]["containers"]);
     let worker = containers
         .iter()
-        .find(|c| name_of(c) == "base")
+        .find(|c| name_of(c) == WORKER_CONTAINER)
         .or(containers.first())
         .map(name_of)
         .ok_or(Fault::NoContainer)?;

@@ -5,26 +5,10 @@ use std::collections::BTreeSet;
 
 use super::manifests::{Account, accounts};
 use super::rules::{Condition, Facts, Place, Rule, Rules, Trait};
+use crate::task::DagFacts;
 
-/// A DAG as the database has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KnownDag {
-    /// `dag.dag_id`.
-    pub dag_id: String,
-    /// `dag_tag.name`.
-    pub tags: Vec<String>,
-    /// `dag.owners`, split.
-    pub owners: Vec<String>,
-    /// [`folder_of`](super::rules::folder_of) its file.
-    pub folder: Option<String>,
-}
-
-/// What there is in this Airflow.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    /// Active DAGs.
-    pub dags: Vec<KnownDag>,
-}
+/// A DAG that is active: its id, and what the database has of it.
+pub type KnownDag = (String, DagFacts);
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,8 +36,8 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// Lints. `known`: None where no database was asked.
-pub fn lint(rules: &Rules, known: Option<&Catalogue>) -> Vec<Finding> {
+/// Lints. `known`: the DAGs of this Airflow; None where no database was asked.
+pub fn lint(rules: &Rules, known: Option<&[KnownDag]>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (at, rule) in rules.rules().iter().enumerate() {
         found.extend(shadowed(rule, &rules.rules()[..at]));
@@ -134,15 +118,15 @@ fn authors_choice(rule: &Rule) -> Option<Finding> {
 }
 
 /// Texts without a wildcard that nothing in this Airflow is called.
-fn unknown(rule: &Rule, known: &Catalogue) -> Vec<Finding> {
+fn unknown(rule: &Rule, known: &[KnownDag]) -> Vec<Finding> {
     let mut found = Vec::new();
     for condition in &rule.when {
         let there: Vec<&str> = match condition.on {
-            Trait::Dag => known.dags.iter().map(|dag| dag.dag_id.as_str()).collect(),
-            Trait::Tag => known.dags.iter().flat_map(|dag| &dag.tags).map(String::as_str).collect(),
-            Trait::Owner => known.dags.iter().flat_map(|dag| &dag.owners).map(String::as_str).collect(),
+            Trait::Dag => known.iter().map(|(dag_id, _)| dag_id.as_str()).collect(),
+            Trait::Tag => known.iter().flat_map(|(_, dag)| &dag.tags).map(String::as_str).collect(),
+            Trait::Owner => known.iter().flat_map(|(_, dag)| &dag.owners).map(String::as_str).collect(),
             Trait::Folder => {
-                let folders = known.dags.iter().filter_map(|dag| dag.folder.as_deref());
+                let folders = known.iter().filter_map(|(_, dag)| dag.folder.as_deref());
                 folders
                     .flat_map(|folder| Facts { folder: Some(folder), ..Facts::default() }.of(Trait::Folder))
                     .collect()
@@ -162,11 +146,11 @@ fn unknown(rule: &Rule, known: &Catalogue) -> Vec<Finding> {
 }
 
 /// A rule that no DAG of now can reach, whatever its tasks are like.
-fn unused(rule: &Rule, known: &Catalogue) -> Option<Finding> {
-    if known.dags.is_empty() || known.dags.iter().any(|dag| can_match(rule, dag)) {
+fn unused(rule: &Rule, known: &[KnownDag]) -> Option<Finding> {
+    if known.is_empty() || known.iter().any(|dag| can_match(rule, dag)) {
         return None;
     }
-    let what = format!("rule `{}` matches none of the {} DAGs", rule.name, known.dags.len());
+    let what = format!("rule `{}` matches none of the {} DAGs", rule.name, known.len());
     Some(of(Severity::Info, "unused-rule", rule, what, "delete it if it is not for DAGs to come"))
 }
 
@@ -178,20 +162,14 @@ fn can_match(rule: &Rule, dag: &KnownDag) -> bool {
     })
 }
 
-fn facts(dag: &KnownDag) -> Facts<'_> {
-    Facts {
-        dag_id: &dag.dag_id,
-        tags: &dag.tags,
-        owners: &dag.owners,
-        folder: dag.folder.as_deref(),
-        ..Facts::default()
-    }
+fn facts((dag_id, dag): &KnownDag) -> Facts<'_> {
+    Facts { dag_id, tags: &dag.tags, owners: &dag.owners, folder: dag.folder.as_deref(), ..Facts::default() }
 }
 
 /// DAGs that no rule can match.
-fn fall_to_default(rules: &Rules, known: &Catalogue) -> Option<Finding> {
+fn fall_to_default(rules: &Rules, known: &[KnownDag]) -> Option<Finding> {
     let fall = |dag: &&KnownDag| !rules.rules().iter().any(|rule| can_match(rule, dag));
-    let fallen: Vec<&str> = known.dags.iter().filter(fall).map(|dag| dag.dag_id.as_str()).collect();
+    let fallen: Vec<&str> = known.iter().filter(fall).map(|(dag_id, _)| dag_id.as_str()).collect();
     if fallen.is_empty() {
         return None;
     }
@@ -202,7 +180,7 @@ fn fall_to_default(rules: &Rules, known: &Catalogue) -> Option<Finding> {
     let shown: Vec<String> = fallen.iter().take(20).map(|dag| format!("`{dag}`")).collect();
     let more = fallen.len().saturating_sub(shown.len());
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let what = format!("{} of {} DAGs {get}: {}{more}", fallen.len(), known.dags.len(), shown.join(", "));
+    let what = format!("{} of {} DAGs {get}: {}{more}", fallen.len(), known.len(), shown.join(", "));
     let remedy = "write a rule for them if that is not meant".to_owned();
     Some(Finding { severity, code: "falls-to-default", rule: None, what, remedy })
 }
@@ -229,7 +207,7 @@ mod tests {
         }
     }
 
-    fn told(rules: Vec<Rule>, known: Option<&Catalogue>) -> Vec<String> {
+    fn told(rules: Vec<Rule>, known: Option<&[KnownDag]>) -> Vec<String> {
         let rules = Rules::new(rules, None);
         lint(&rules, known).into_iter().map(|f| format!("{}: {}", f.code, f.what)).collect()
     }
@@ -259,12 +237,10 @@ mod tests {
 
     #[test]
     fn names_and_dags_are_compared_with_what_there_is() {
-        let dag = |dag_id: &str, folder: &str| KnownDag {
-            dag_id: dag_id.into(),
-            folder: Some(folder.into()),
-            ..KnownDag::default()
+        let dag = |dag_id: &str, folder: &str| {
+            (dag_id.to_owned(), DagFacts { folder: Some(folder.into()), ..DagFacts::default() })
         };
-        let known = Catalogue { dags: vec![dag("a", "finance/x"), dag("b", ".")] };
+        let known = [dag("a", "finance/x"), dag("b", ".")];
         let rules = vec![
             rule("fin", 2, &[(Trait::Folder, "finance")], None),
             rule("gone", 4, &[(Trait::Dag, "c"), (Trait::Pool, "p")], None),

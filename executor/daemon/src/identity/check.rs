@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::{Value, json};
-use windlass_core::identity::lint::{Catalogue, Finding, KnownDag, Severity, lint};
+use windlass_core::identity::lint::{Finding, KnownDag, Severity, lint};
 
 use super::no_rules;
 use crate::cli::{Failure, Form, print};
@@ -33,31 +33,25 @@ pub struct Check {
 /// Lints and prints.
 pub async fn check(config: &Config, of: &Check) -> Result<(), Failure> {
     let rules = config.rules.as_ref().ok_or_else(no_rules)?;
-    let known = if of.offline { None } else { Some(catalogue(config).await?) };
-    let found = lint(rules, known.as_ref());
+    let known = if of.offline { None } else { Some(dags(config).await?) };
+    let found = lint(rules, known.as_deref());
     let count = rules.rules().len();
     print(&match of.output {
-        Form::Text => text(count, known.as_ref(), &found),
-        Form::Json => format!("{:#}\n", document(count, known.as_ref(), &found)),
+        Form::Text => text(count, known.as_deref(), &found),
+        Form::Json => format!("{:#}\n", document(count, known.as_deref(), &found)),
     })?;
     let broken = found.iter().any(|finding| finding.severity == Severity::Error);
     if broken { Err(Failure::Unhealthy) } else { Ok(()) }
 }
 
-async fn catalogue(config: &Config) -> Result<Catalogue, Failure> {
+async fn dags(config: &Config) -> Result<Vec<KnownDag>, Failure> {
     let store = login::open(config).await?;
     let dags = store.dags(None).await?;
     store.close().await;
-    let known = |(dag_id, facts): (String, windlass_core::task::DagFacts)| KnownDag {
-        dag_id,
-        tags: facts.tags,
-        owners: facts.owners,
-        folder: facts.folder,
-    };
-    Ok(Catalogue { dags: dags.into_iter().map(known).collect() })
+    Ok(dags)
 }
 
-fn text(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> String {
+fn text(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String {
     let mut text = String::new();
     for finding in found {
         let line =
@@ -66,7 +60,7 @@ fn text(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> String {
         let _ = writeln!(text, "    remedy: {}", finding.remedy);
     }
     let with = match known {
-        Some(known) => format!("{} DAGs", known.dags.len()),
+        Some(known) => format!("{} DAGs", known.len()),
         None => "no DAGs (--offline)".to_owned(),
     };
     let result = if found.is_empty() { "nothing found".to_owned() } else { format!("{} found", found.len()) };
@@ -82,7 +76,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-fn document(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> Value {
+fn document(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Value {
     let finding = |finding: &Finding| {
         json!({
             "severity": word(finding.severity),
@@ -95,7 +89,7 @@ fn document(count: usize, known: Option<&Catalogue>, found: &[Finding]) -> Value
     };
     json!({
         "rules": count,
-        "dags": known.map(|known| known.dags.len()),
+        "dags": known.map(<[KnownDag]>::len),
         "findings": found.iter().map(finding).collect::<Vec<_>>(),
     })
 }

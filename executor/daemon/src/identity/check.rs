@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::{Value, json};
+use windlass_core::doctor::count;
 use windlass_core::identity::lint::{Finding, KnownDag, Severity, lint};
 
 use super::no_rules;
@@ -35,10 +36,10 @@ pub async fn check(config: &Config, of: &Check) -> Result<(), Failure> {
     let rules = config.rules.as_ref().ok_or_else(no_rules)?;
     let known = if of.offline { None } else { Some(dags(config).await?) };
     let found = lint(rules, known.as_deref());
-    let count = rules.rules().len();
+    let number = rules.rules().len();
     print(&match of.output {
-        Form::Text => text(count, known.as_deref(), &found),
-        Form::Json => format!("{:#}\n", document(count, known.as_deref(), &found)),
+        Form::Text => text(number, known.as_deref(), &found),
+        Form::Json => format!("{:#}\n", document(number, known.as_deref(), &found)),
     })?;
     let broken = found.iter().any(|finding| finding.severity == Severity::Error);
     if broken { Err(Failure::Unhealthy) } else { Ok(()) }
@@ -51,7 +52,7 @@ async fn dags(config: &Config) -> Result<Vec<KnownDag>, Failure> {
     Ok(dags)
 }
 
-fn text(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String {
+fn text(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String {
     let mut text = String::new();
     for finding in found {
         let line =
@@ -60,11 +61,12 @@ fn text(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String {
         let _ = writeln!(text, "    remedy: {}", finding.remedy);
     }
     let with = match known {
-        Some(known) => format!("{} DAGs", known.len()),
+        Some(known) => count(known.len(), "DAG", "DAGs"),
         None => "no DAGs (--offline)".to_owned(),
     };
     let result = if found.is_empty() { "nothing found".to_owned() } else { format!("{} found", found.len()) };
-    let _ = writeln!(text, "{count} rules compared with each other and with {with}: {result}");
+    let rules = count(number, "rule", "rules");
+    let _ = writeln!(text, "{rules} compared with each other and with {with}: {result}");
     text
 }
 
@@ -76,7 +78,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-fn document(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Value {
+fn document(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Value {
     let finding = |finding: &Finding| {
         json!({
             "severity": word(finding.severity),
@@ -88,8 +90,37 @@ fn document(count: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Valu
         })
     };
     json!({
-        "rules": count,
+        "rules": number,
         "dags": known.map(<[KnownDag]>::len),
         "findings": found.iter().map(finding).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use windlass_core::identity::rules::Place;
+    use windlass_core::task::DagFacts;
+
+    use super::*;
+
+    #[test]
+    fn the_text_counts_as_people_do() {
+        let dag = |dag_id: &str| (dag_id.to_owned(), DagFacts::default());
+        let one = text(1, Some(&[dag("a")]), &[]);
+        assert_eq!(one, "1 rule compared with each other and with 1 DAG: nothing found\n");
+        let two = text(2, Some(&[dag("a"), dag("b")]), &[]);
+        assert_eq!(two, "2 rules compared with each other and with 2 DAGs: nothing found\n");
+        let found = Finding {
+            severity: Severity::Warning,
+            code: "authors-choice",
+            rule: Some(("etl".into(), Place { line: 2, column: 1 })),
+            what: "it hangs on a tag".into(),
+            remedy: "add a folder".into(),
+        };
+        assert_eq!(
+            text(0, None, &[found]),
+            "warning authors-choice (line 2): it hangs on a tag\n    remedy: add a folder\n\
+             0 rules compared with each other and with no DAGs (--offline): 1 found\n"
+        );
+    }
 }

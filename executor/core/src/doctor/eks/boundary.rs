@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::facts::{Access, EksFacts};
 use super::{Code, Finding, list, some_of};
+use crate::identity::policy;
 
 pub(super) fn boundary(facts: &EksFacts, found: &mut Vec<Finding>) {
     if !facts.rules.iter().any(|rule| rule.gives.rule.is_some()) {
@@ -43,8 +44,8 @@ pub(super) fn boundary(facts: &EksFacts, found: &mut Vec<Finding>) {
 
 /// Beginnings of the names of the policies that `windlass identity render` prints, and whom each holds.
 const POLICIES: [(&str, &str); 2] = [
-    ("windlass-identity-", "whoever has the daemon's token can make pods of any identity"),
-    ("windlass-accounts-", "whoever else may create pods can take the service accounts of the rules"),
+    (policy::NAME_OF_DAEMON, "whoever has the daemon's token can make pods of any identity"),
+    (policy::NAME_OF_OTHERS, "whoever else may create pods can take the service accounts of the rules"),
 ];
 
 fn policies(facts: &EksFacts, found: &mut Vec<Finding>) {

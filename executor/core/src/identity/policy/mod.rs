@@ -20,20 +20,21 @@ use super::LABEL_RULE;
 use super::manifests::accounts;
 use super::rules::{Rule, Rules};
 
-/// How the names of both policies begin; the namespace of the daemon's service account ends them, as they are objects of
-/// the whole cluster.
-const POLICY: &str = "windlass-identity-";
-/// The one about others than the daemon.
-const POLICY_OTHERS: &str = "windlass-accounts-";
+/// How the name of the policy of [`of_daemon`] begins; the namespace of the daemon's service account ends it, as it is an
+/// object of the whole cluster.
+pub const NAME_OF_DAEMON: &str = "windlass-identity-";
+
+/// The same of [`of_others`].
+pub const NAME_OF_OTHERS: &str = "windlass-accounts-";
 
 /// Name of the policy and of its binding for the daemon whose service account is in `namespace`.
 pub fn name(namespace: &str) -> String {
-    format!("{POLICY}{namespace}")
+    format!("{NAME_OF_DAEMON}{namespace}")
 }
 
 /// Whether the words with which the API server refused a pod of the daemon's are those of such a policy.
 pub fn is_refusal(message: &str) -> bool {
-    message.contains(&format!("ValidatingAdmissionPolicy '{POLICY}"))
+    message.contains(&format!("ValidatingAdmissionPolicy '{NAME_OF_DAEMON}"))
 }
 
 /// A service account.
@@ -134,7 +135,7 @@ pub fn of_others(rules: &Rules, namespace: &str, daemon: &DaemonAccount, action:
         "variables": cel::variables_of_others(&accounts),
         "validations": cel::validations_of_others(&daemon.user()),
     });
-    both(&format!("{POLICY_OTHERS}{}", daemon.namespace), spec, action)
+    both(&format!("{NAME_OF_OTHERS}{}", daemon.namespace), spec, action)
 }
 
 fn both(name: &str, spec: Value, action: Action) -> [Value; 2] {

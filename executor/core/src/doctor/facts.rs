@@ -280,6 +280,10 @@ pub struct Limits {
     pub lease_ms: u64,
     /// `intake.full-pass-seconds`.
     pub full_pass_ms: u64,
+    /// A namespace whose quota is full, or that is not ready, is left alone for so long (the engine's).
+    pub namespace_hold_ms: u64,
+    /// A namespace that is not ready is waited for so long (the engine's).
+    pub namespace_ready_ms: u64,
     /// Whether a `pod_mutation_hook` keeps pods from being made (pod.mutation-hook = refuse).
     pub refuses_hook: bool,
     /// How pods are read and which are deleted.
@@ -318,6 +322,8 @@ impl Default for Limits {
             unreachable_ms: policy.unreachable_ms,
             lease_ms: 4_500,
             full_pass_ms: 5_000,
+            namespace_hold_ms: 2_000,
+            namespace_ready_ms: 30_000,
             refuses_hook: false,
             policy,
             watched: None,

@@ -178,21 +178,26 @@ fn not_created(story: &Story, launch: &LaunchFacts, bound: String) -> Why {
         );
     }
     let waited = span(story.ms_since(launch.claimed_at));
+    let limits = &story.facts.limits;
+    let again = format!("it is tried again every {} s", limits.namespace_hold_ms / 1_000);
     match &story.trial {
         Some(Trial::Quota(said)) => Why::new(
             Waits::Quota,
             format!("namespace {} has no quota left: {said}", launch.row.pod.namespace),
-            format!("it is tried again every 2 s while the namespace is held; {bound}"),
+            format!("{again} while the namespace is held; {bound}"),
         ),
         Some(Trial::NotReady(said)) => Why::new(
             Waits::NamespaceNotReady,
             format!("namespace {} is not ready: {said}", launch.row.pod.namespace),
-            "it is tried again every 2 s while the namespace is held; after 30 s of that the task fails with that reason",
+            format!(
+                "{again} while the namespace is held; after {} s of that the task fails with that reason",
+                limits.namespace_ready_ms / 1_000
+            ),
         ),
         Some(Trial::NotMade(said)) => Why::new(
             Waits::MutationHook,
             format!("its pod cannot be made: {said}"),
-            format!("it is tried again every 2 s; {bound}"),
+            format!("{again}; {bound}"),
         ),
         Some(Trial::Refused(said)) => Why::new(
             Waits::Refused,

@@ -230,18 +230,19 @@ impl Config {
 
     /// For the doctor: from when on something counts as long.
     pub fn doctor_limits(&self) -> Limits {
-        let ours = Limits::default();
-        let full_pass_ms = self.own.intake.full_pass_seconds.saturating_mul(1_000);
+        let (ours, engine) = (Limits::default(), self.engine_settings());
         Limits {
             // Some passes of a slow database.
-            unlaunched_ms: ours.unlaunched_ms.max(full_pass_ms.saturating_mul(3)),
+            unlaunched_ms: ours.unlaunched_ms.max(engine.full_pass_ms.saturating_mul(3)),
             worker_dead_ms: whole_ms(self.store_settings().worker_dead_after()),
             zombie_ms: self.airflow.zombie_timeout_ms,
             queued_timeout_ms: self.airflow.task_queued_timeout_ms,
             pending_ms: self.own.launch.pending_timeout_seconds.saturating_mul(1_000),
             unreachable_ms: self.own.launch.node_unreachable_seconds.saturating_mul(1_000),
-            lease_ms: self.own.term.lease_ms,
-            full_pass_ms,
+            lease_ms: engine.lease_ms,
+            full_pass_ms: engine.full_pass_ms,
+            namespace_hold_ms: engine.namespace_hold_ms,
+            namespace_ready_ms: engine.namespace_ready_ms,
             refuses_hook: self.own.pod.mutation_hook == settings::MutationHook::Refuse,
             policy: self.launch_policy(),
             watched: match &self.kubernetes.namespaces {

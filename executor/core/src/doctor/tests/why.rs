@@ -63,6 +63,12 @@ fn a_queued_task_says_what_it_waits_for() {
         turn.trial = Some(trial);
         assert_eq!(why(&turn).code, code);
     }
+    turn.trial = Some(Trial::NotReady("it is being terminated".into()));
+    (turn.facts.limits.namespace_hold_ms, turn.facts.limits.namespace_ready_ms) = (3_000, 40_000);
+    assert_eq!(
+        why(&turn).until,
+        "it is tried again every 3 s while the namespace is held; after 40 s of that the task fails with that reason"
+    );
     turn.facts.database.term.holder = None;
     assert_eq!(why(&turn).code, Waits::NoLeader);
 

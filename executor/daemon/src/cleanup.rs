@@ -59,9 +59,7 @@ struct Leftover {
 /// Finds, tells and deletes.
 pub async fn cleanup(config: &Config, of: &Cleanup) -> Result<(), Failure> {
     let store = login::open(config).await?;
-    let cluster = Cluster::connect(config.cluster(), Arc::new(NoObserver)).await;
-    let cluster =
-        cluster.map_err(|error| Failure::Other { what: error.to_string(), hint: error.hint().to_owned() })?;
+    let cluster = Cluster::connect(config.cluster(), Arc::new(NoObserver)).await?;
     let leftovers = find(config, of, &store, &cluster).await;
     store.close().await;
     let leftovers = leftovers?;
@@ -101,8 +99,8 @@ async fn find(
     let installation = store.installation().await?;
     let namespaces = &config.kubernetes.namespaces;
     let listing = cluster.list(namespaces, &Selection::Installation(&installation), PODS_MAX).await;
-    if let Some(fault) = listing.faults.first() {
-        return Err(Failure::Other { what: fault.to_string(), hint: fault.hint().to_owned() });
+    if let Some(fault) = listing.faults.into_iter().next() {
+        return Err(fault.into());
     }
     let before = UtcMicros(clock::utc().0 - 60_000_000 * i64::from(of.older_than));
     let policy = config.launch_policy();
@@ -116,9 +114,7 @@ async fn find(
     });
     let mut leftovers: Vec<Leftover> = ours.collect();
     if of.kubernetes_executor {
-        let pods = cluster.neighbours(namespaces, PODS_MAX).await;
-        let pods =
-            pods.map_err(|error| Failure::Other { what: error.to_string(), hint: error.hint().to_owned() })?;
+        let pods = cluster.neighbours(namespaces, PODS_MAX).await?;
         leftovers.extend(left_behind(store, pods).await?);
     }
     Ok(leftovers)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use scheduler_bridge::BridgeError;
+use windlass_cluster::ClusterError;
 
 use crate::chain;
 use crate::cleanup::Cleanup;
@@ -246,6 +247,12 @@ impl From<std::io::Error> for Failure {
             std::io::ErrorKind::BrokenPipe => Self::PipeClosed,
             _ => Self::other(format!("cannot write the output: {error}")),
         }
+    }
+}
+
+impl From<ClusterError> for Failure {
+    fn from(error: ClusterError) -> Self {
+        Self::Other { what: error.to_string(), hint: error.hint().to_owned() }
     }
 }
 

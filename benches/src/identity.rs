@@ -17,6 +17,7 @@ use windlass_core::identity::surroundings::Surroundings;
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 use windlass_core::task::TaskSpec;
 
+use crate::met;
 use crate::meter::memory;
 
 const RULES: usize = 200;
@@ -58,7 +59,6 @@ fn run() -> Result<()> {
     }
     let (without, with) = (median(without), median(with));
     let added = with - without;
-    let met = |yes| if yes { "met" } else { "not met" };
     println!(
         "{RULES} rules, {ACCOUNTS} service accounts, {RULES} SecurityGroupPolicies; medians of {TURNS} turns of {TASKS} pods"
     );

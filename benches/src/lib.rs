@@ -16,3 +16,8 @@ mod rig;
 mod scheduler;
 pub mod throughput;
 mod workers;
+
+/// Beside the target of a figure.
+fn met(yes: bool) -> &'static str {
+    if yes { "met" } else { "NOT met" }
+}

@@ -12,6 +12,7 @@ use super::lifecycles::Lifecycles;
 use super::overload::{Overload, Trial};
 use super::restart::{Restart, Restarts};
 use crate::bare;
+use crate::met;
 use crate::meter;
 use crate::rig::Cpu;
 
@@ -83,10 +84,6 @@ impl Table {
     fn below(&mut self, figure: &str, (value, shown): (f64, &str), (target, unit): (f64, &str)) {
         self.row(figure, shown, &format!("< {target} {unit}: {}", met(value < target)));
     }
-}
-
-fn met(yes: bool) -> &'static str {
-    if yes { "met" } else { "NOT met" }
 }
 
 pub(super) fn text(figures: &Figures, circumstances: &Circumstances) -> String {

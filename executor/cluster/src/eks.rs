@@ -15,14 +15,15 @@ use windlass_core::doctor::eks::{
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
 use crate::observe::Verb;
-use crate::page::Page;
+use crate::page::{Page, page_path};
+use crate::selector::Selector;
 use crate::status::{ApiStatus, words};
 use crate::transport::{Call, Cluster};
 
 /// Pages of a list that are read: 20,000 nodes or pods.
 const PAGES_MAX: usize = 40;
 /// Objects of a page; a page of 500 nodes is some 10 MB.
-const PAGE: usize = 500;
+const PAGE: u32 = 500;
 const PAGE_BYTES_MAX: usize = 256 << 20;
 /// Reads of single objects and dry runs at once.
 const AT_ONCE: usize = 8;
@@ -31,13 +32,13 @@ const DRY_RUN_LIMIT: Duration = Duration::from_secs(25);
 /// ConfigMaps of kube-system that are read beside those that aws-node names.
 const CONFIG_MAPS: [&str; 2] = ["amazon-vpc-cni", "kube-proxy-config"];
 /// Events of AWS's controller that mean something is wrong, as field selectors.
-const EVENTS: [&str; 6] = [
-    "reason%3DNodeTrunkFailedInit",
-    "reason%3DTrunkENICreationFailed",
-    "reason%3DUnsupported",
-    "reason%3DSecurityGroupRequested%2Ctype%3DWarning",
-    "reason%3DBranchAllocationFailed",
-    "reason%3DBranchENIAnnotationFailed",
+const EVENTS: [Selector; 6] = [
+    Selector::Fields("reason=NodeTrunkFailedInit"),
+    Selector::Fields("reason=TrunkENICreationFailed"),
+    Selector::Fields("reason=Unsupported"),
+    Selector::Fields("reason=SecurityGroupRequested,type=Warning"),
+    Selector::Fields("reason=BranchAllocationFailed"),
+    Selector::Fields("reason=BranchENIAnnotationFailed"),
 ];
 
 /// A list: what it is called, and the right that it needs.
@@ -52,11 +53,9 @@ const fn kind(path: &'static str, what: &'static str, grant: &'static str) -> Ki
 }
 
 const NODES: Kind = kind("/api/v1/nodes", "nodes", "list nodes");
-const PODS: Kind = kind(
-    "/api/v1/pods?fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed",
-    "pods of all namespaces",
-    "list pods in all namespaces",
-);
+const PODS: Kind = kind("/api/v1/pods", "pods of all namespaces", "list pods in all namespaces");
+/// Of pods: the rest have given their addresses back.
+const NOT_ENDED: Selector = Selector::Fields("status.phase!=Succeeded,status.phase!=Failed");
 const POLICIES: Kind = kind(
     "/apis/vpcresources.k8s.aws/v1beta1/securitygrouppolicies",
     "SecurityGroupPolicies",
@@ -96,17 +95,30 @@ impl Cluster {
         let look = Look { cluster: self, blind: Mutex::default() };
         let whole = |object: &Value| object.clone();
         let of_aws = async {
-            let sets = look.all(&DAEMON_SETS, "", whole).await;
+            let sets = look.all(&DAEMON_SETS, &Selector::All, whole).await;
             let maps = look.config_maps(sets.as_deref().unwrap_or_default()).await;
             (sets, maps)
         };
-        let nodes =
-            async { (look.all(&NODES, "", NodeSeen::read).await, look.all(&PODS, "", PodSeen::read).await) };
-        let policies = async { (look.serves_policies().await, look.all(&POLICIES, "", whole).await) };
-        let webhooks =
-            async { (look.all(&MUTATING, "", whole).await, look.all(&VALIDATING, "", whole).await) };
-        let admission =
-            async { (look.all(&ADMISSION, "", whole).await, look.all(&BINDINGS, "", whole).await) };
+        let nodes = async {
+            (
+                look.all(&NODES, &Selector::All, NodeSeen::read).await,
+                look.all(&PODS, &NOT_ENDED, PodSeen::read).await,
+            )
+        };
+        let policies =
+            async { (look.serves_policies().await, look.all(&POLICIES, &Selector::All, whole).await) };
+        let webhooks = async {
+            (
+                look.all(&MUTATING, &Selector::All, whole).await,
+                look.all(&VALIDATING, &Selector::All, whole).await,
+            )
+        };
+        let admission = async {
+            (
+                look.all(&ADMISSION, &Selector::All, whole).await,
+                look.all(&BINDINGS, &Selector::All, whole).await,
+            )
+        };
         let identities =
             async { (look.accounts(accounts).await, look.access(accounts).await, look.issuer().await) };
         let (
@@ -122,7 +134,7 @@ impl Cluster {
             of_aws,
             nodes,
             policies,
-            look.all(&CNI_NODES, "", features),
+            look.all(&CNI_NODES, &Selector::All, features),
             look.events(),
             webhooks,
             admission,
@@ -226,9 +238,9 @@ impl Look<'_> {
         }
     }
 
-    /// A whole list, each object as far as it decides; empty where the kind is not served. `more`: of the query.
-    async fn all<T>(&self, kind: &Kind, more: &str, read: impl Fn(&Value) -> T) -> Read<Vec<T>> {
-        match self.pages(kind, more, read).await {
+    /// A whole list, each object as far as it decides; empty where the kind is not served.
+    async fn all<T>(&self, kind: &Kind, of: &Selector, read: impl Fn(&Value) -> T) -> Read<Vec<T>> {
+        match self.pages(kind, of, read).await {
             Ok(items) => Some(items),
             Err(error) => {
                 self.blind(kind.what, kind.grant, &error);
@@ -240,17 +252,13 @@ impl Look<'_> {
     async fn pages<T>(
         &self,
         kind: &Kind,
-        more: &str,
+        of: &Selector,
         read: impl Fn(&Value) -> T,
     ) -> Result<Vec<T>, ClusterError> {
         let (cluster, name) = (self.cluster, format!("list {}", kind.what));
         let (mut items, mut token) = (Vec::new(), None::<String>);
         for _ in 0..PAGES_MAX {
-            let sign = if kind.path.contains('?') { '&' } else { '?' };
-            let mut path = format!("{}{sign}limit={PAGE}{more}", kind.path);
-            if let Some(token) = &token {
-                path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));
-            }
+            let path = page_path(kind.path, PAGE, of, token.as_deref());
             let call = Call {
                 answer_max: PAGE_BYTES_MAX,
                 ..Call::plain(Verb::List, Method::GET, path, name.clone())
@@ -272,7 +280,7 @@ impl Look<'_> {
                 return Ok(items);
             }
         }
-        let why = format!("there are more than the {} that were read", PAGES_MAX * PAGE);
+        let why = format!("there are more than the {} that were read", PAGES_MAX * PAGE as usize);
         self.add(Blind { what: format!("the rest of: {}", kind.what), why, grant: None });
         Ok(items)
     }
@@ -384,8 +392,8 @@ impl Look<'_> {
     async fn events(&self) -> Read<Vec<EventSeen>> {
         const KIND: Kind = kind("/api/v1/events", "events", "list events in all namespaces");
         let mut events = Vec::new();
-        for selector in EVENTS {
-            events.extend(self.all(&KIND, &format!("&fieldSelector={selector}"), EventSeen::read).await?);
+        for selector in &EVENTS {
+            events.extend(self.all(&KIND, selector, EventSeen::read).await?);
         }
         Some(events)
     }

@@ -20,6 +20,7 @@ use crate::error::ClusterError;
 use crate::lean::LeanPod;
 use crate::observe::Verb;
 use crate::page::{PODS, Page, Place};
+use crate::selector::Selector;
 use crate::transport::{Answer, Call, Cluster};
 
 /// Which pods.
@@ -94,10 +95,10 @@ impl Cluster {
     /// Lists pods, at most `max`. A namespace that cannot be listed is a fault of the answer, not of the call.
     pub async fn list(&self, namespaces: &Namespaces, of: &Selection<'_>, max: usize) -> Listing {
         let selector = match of {
-            Selection::Installation(id) => format!("labelSelector={LABEL_INSTALLATION}%3D{}", id.short()),
+            Selection::Installation(id) => Selector::labels(format!("{LABEL_INSTALLATION}={}", id.short())),
             Selection::Launches(ids) => {
                 let ids: Vec<&str> = ids.iter().map(LaunchId::as_str).collect();
-                format!("labelSelector={LABEL_LAUNCH}%20in%20({})", ids.join("%2C"))
+                Selector::labels(format!("{LABEL_LAUNCH} in ({})", ids.join(",")))
             }
         };
         let mut listing = Listing::default();
@@ -116,7 +117,7 @@ impl Cluster {
     async fn list_in(
         &self,
         namespace: Option<&str>,
-        selector: &str,
+        selector: &Selector,
         max: usize,
         listing: &mut Listing,
     ) -> Result<(), ClusterError> {

@@ -14,6 +14,7 @@ use crate::create::is_path_segment;
 use crate::error::ClusterError;
 use crate::observe::Verb;
 use crate::page::{PODS, Page, Place};
+use crate::selector::Selector;
 use crate::transport::{Call, Cluster};
 
 /// A worker pod of the KubernetesExecutor.
@@ -79,9 +80,8 @@ impl Cluster {
         namespaces: &Namespaces,
         max: usize,
     ) -> Result<Vec<NeighbourPod>, ClusterError> {
-        let selector = format!(
-            "labelSelector=kubernetes_executor%3DTrue%2C!{LABEL_LAUNCH}%2C{LABEL_EXECUTOR_DONE}!%3DTrue"
-        );
+        let selector =
+            Selector::labels(format!("kubernetes_executor=True,!{LABEL_LAUNCH},{LABEL_EXECUTOR_DONE}!=True"));
         let places: Vec<Option<&str>> = match namespaces {
             Namespaces::All => vec![None],
             Namespaces::Only(names) => {

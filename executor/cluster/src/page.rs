@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::error::ClusterError;
 use crate::observe::Verb;
+use crate::selector::{Selector, escaped};
 use crate::transport::{Answer, Call, Cluster};
 
 /// A page of 500 pods is some 3 MB; with the largest pods etcd takes it may be this.
@@ -88,20 +89,21 @@ impl<'a> Page<'a> {
     }
 }
 
+/// Path and query of one page.
+pub(crate) fn page_path(of: &str, size: u32, selector: &Selector, token: Option<&str>) -> String {
+    let next = token.map(|token| format!("&continue={}", escaped(token))).unwrap_or_default();
+    format!("{of}?limit={size}{selector}{next}")
+}
+
 impl Cluster {
-    /// Reads the first page of a list, or the one of `token`. Without a resourceVersion: as new as etcd. `selector`: a
-    /// part of the query, `labelSelector=..`, or empty.
+    /// Reads the first page of a list, or the one of `token`. Without a resourceVersion: as new as etcd.
     pub(crate) async fn read_page(
         &self,
         place: &Place,
-        selector: &str,
+        selector: &Selector,
         token: Option<&str>,
     ) -> Result<Answer, ClusterError> {
-        let mut path = format!("{}?limit={}&{selector}", place.path, self.inner.config.page_size);
-        if let Some(token) = token {
-            // URL-safe base64 by Kubernetes; `=` of its padding is all that a query could take amiss.
-            path = format!("{path}&continue={}", token.replace('=', "%3D").replace('+', "%2B"));
-        }
+        let path = page_path(&place.path, self.inner.config.page_size, selector, token);
         let call =
             Call { answer_max: PAGE_MAX, ..Call::plain(Verb::List, Method::GET, path, place.list_call()) };
         self.read(call, self.inner.config.request_timeout).await

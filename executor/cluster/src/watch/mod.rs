@@ -25,6 +25,7 @@ use windlass_core::ids::InstallationId;
 use windlass_core::pod_view::LABEL_INSTALLATION;
 
 use crate::config::Namespaces;
+use crate::selector::Selector;
 use crate::transport::Cluster;
 use kind::Pods;
 use source::NamespaceWatch;
@@ -38,7 +39,7 @@ impl Cluster {
         namespaces: &Namespaces,
         installation: &InstallationId,
     ) -> impl Stream<Item = PodEvent> + Send + use<> {
-        let selector = format!("labelSelector={LABEL_INSTALLATION}%3D{}", installation.short());
+        let selector = Selector::labels(format!("{LABEL_INSTALLATION}={}", installation.short()));
         let watch =
             |namespace: Option<&str>| NamespaceWatch::<Pods>::new(self.clone(), namespace, &selector).steps();
         match namespaces {

@@ -15,6 +15,7 @@ use super::lines::{Line, Lines, TooLong};
 use crate::error::{ClusterError, causes};
 use crate::observe::Verb;
 use crate::page::{Page, Place};
+use crate::selector::Selector;
 use crate::transport::{Call, Cluster};
 
 /// First and longest pause after failures in a row, doubled between.
@@ -60,7 +61,7 @@ struct Reading {
 pub(super) struct NamespaceWatch<K: Kind> {
     cluster: Cluster,
     place: Place,
-    selector: String,
+    selector: Selector,
     state: State,
     ready: VecDeque<Step<K::View>>,
     pause: Option<Duration>,
@@ -71,11 +72,11 @@ pub(super) struct NamespaceWatch<K: Kind> {
 }
 
 impl<K: Kind> NamespaceWatch<K> {
-    pub(super) fn new(cluster: Cluster, namespace: Option<&str>, selector: &str) -> Self {
+    pub(super) fn new(cluster: Cluster, namespace: Option<&str>, selector: &Selector) -> Self {
         Self {
             cluster,
             place: Place::of(K::RESOURCE, namespace),
-            selector: selector.to_owned(),
+            selector: selector.clone(),
             state: State::Begin,
             ready: VecDeque::new(),
             pause: None,
@@ -194,7 +195,7 @@ impl<K: Kind> NamespaceWatch<K> {
     async fn open(&mut self, query: &str) -> Result<Box<Reading>, ClusterError> {
         let seconds = self.cluster.inner.config.watch_timeout.as_secs();
         let path = format!(
-            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}&{}{query}",
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={seconds}{}{query}",
             self.place.path, self.selector
         );
         let call = Call::plain(Verb::Watch, Method::GET, path, self.place.watch_call());

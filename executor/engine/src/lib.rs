@@ -4,8 +4,9 @@
 //! back. No clock, no IO, no randomness inside: the daemon's driver and the simulator drive the same engine.
 //!
 //! One stage, one module: `term` may we write, `intake` what is new, `book` whose turn is it, `pacing` how many at
-//! once, `branches` how many that need a network interface of their own, `creates` what became of one, `landing` what may still be on its way, `recovery` what a database has lost,
-//! `outbox` what leaves in which batch; `answers` and `send` are the two halves of a turn of the loop.
+//! once, `branches` how many that need a network interface of their own, `creates` what became of one, `watch` what pods
+//! do, `landing` what may still be on its way, `recovery` what a database has lost, `outbox` what leaves in which batch;
+//! `answers` and `send` are the two halves of a turn of the loop.
 
 mod answers;
 mod book;
@@ -23,18 +24,17 @@ mod settings;
 mod term;
 #[cfg(test)]
 mod tests;
+mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use branches::Capacity;
 pub use command::{Answer, Ask, Command, CommandId, Input, Specs};
 pub use report::{Counters, Report, Size};
 pub use settings::Settings;
-use windlass_core::cluster::PodEvent;
 use windlass_core::ids::{Attempt, LaunchId, PodRef, PodUid, Queueing};
-use windlass_core::launch::{Action, Fact, Launch, PodEnd, PodStanding, Policy, Stage, classify};
-use windlass_core::pod_view::PodView;
+use windlass_core::launch::{Action, Fact, Policy, Stage};
 use windlass_core::store::{Claim, LaunchChange};
 use windlass_core::task::TaskSpec;
 use windlass_core::time::Millis;
@@ -47,6 +47,7 @@ use crate::outbox::Batch;
 use crate::pacing::Pacing;
 use crate::recovery::Recovery;
 use crate::term::Term;
+use crate::watch::Warned;
 
 /// Decides for all launches. One per daemon.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub struct Engine {
     reign: Reign,
     /// Branch interfaces of the nodes, as last told. Outlives terms.
     capacity: Arc<Capacity>,
+    warned: Warned,
     stopping: Option<Millis>,
     exited: bool,
     next_id: u64,
@@ -183,6 +185,7 @@ impl Engine {
             term: Term::new(),
             reign,
             capacity,
+            warned: Warned::default(),
             stopping: None,
             exited: false,
             next_id: 0,
@@ -208,12 +211,7 @@ impl Engine {
                 self.capacity = Arc::new(capacity);
                 self.reign.book.branches_mut().told(self.capacity.clone());
             }
-            Input::Noted(note) => {
-                let of_pod = self.reign.book.iter().find(|launch| launch.uid() == Some(&note.uid));
-                if let Some(id) = of_pod.map(|launch| launch.id.clone()) {
-                    self.tell(&id, Fact::PodNoted(note), now);
-                }
-            }
+            Input::Noted(note) => self.noted(note, now),
             Input::Pod(event) if self.reign.loaded => self.pod_event(event, now),
             Input::Pod(_) => {}
         }
@@ -346,44 +344,5 @@ impl Engine {
         if watched {
             self.command(Ask::Watch(false), Open::Other);
         }
-    }
-
-    fn pod_event(&mut self, event: PodEvent, now: Millis) {
-        match event {
-            PodEvent::Seen(view) => {
-                if self.reign.book.get(&view.launch).is_some() {
-                    let launch = view.launch.clone();
-                    self.tell(&launch, Fact::PodSeen(view), now);
-                } else {
-                    self.stranger(&view);
-                }
-            }
-            PodEvent::Deleted(view) => {
-                let launch = view.launch.clone();
-                self.tell(&launch, Fact::PodDeleted(view.uid), now);
-            }
-            PodEvent::Listed(uids) => {
-                let listed: BTreeSet<PodUid> = uids.into_iter().collect();
-                let missing = |launch: &&Launch| launch.uid().is_some_and(|uid| !listed.contains(uid));
-                let missing: Vec<_> =
-                    self.reign.book.iter().filter(missing).map(|launch| launch.id.clone()).collect();
-                for id in missing {
-                    self.tell(&id, Fact::PodNotListed, now);
-                }
-            }
-            PodEvent::Interrupted { error } => self.counters.note_error("watch", &error),
-        }
-    }
-
-    /// A pod of ours that nobody here owns. If it could still start, or is to be removed, its row decides (I11).
-    fn stranger(&mut self, view: &PodView) {
-        let resource_version = match classify(view, &self.policy) {
-            _ if view.deleting => return,
-            PodStanding::Waiting(_) | PodStanding::Stuck { .. } => Some(view.resource_version.clone()),
-            PodStanding::Ended(end) if self.policy.deletes(end != PodEnd::Succeeded) => None,
-            PodStanding::Ended(_) | PodStanding::Started => return,
-        };
-        let stranger = Stranger { pod: view.pod.clone(), uid: view.uid.clone(), resource_version };
-        self.reign.strangers.put(view.launch.clone(), Some(stranger));
     }
 }

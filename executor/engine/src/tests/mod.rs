@@ -3,10 +3,11 @@
 mod barrier;
 mod recovery;
 mod term;
+mod watch;
 
 use super::*;
 use std::sync::Arc;
-use windlass_core::cluster::CreateAnswer;
+use windlass_core::cluster::{CreateAnswer, PodEvent};
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, PodUid, Queueing, TaskKey};
 use windlass_core::launch::Policy;
 use windlass_core::outcome::{Outcome, Reason};

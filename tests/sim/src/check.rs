@@ -132,7 +132,7 @@ impl Checkers {
                 || stored.row.attempt > pod.view.attempt
         });
         // Nothing is lost with one that has not begun; and one with another identity is not let run (I7).
-        let bypassed = matches!(pod.view.branch, Branch::Bypassed { .. });
+        let bypassed = pod.warned || matches!(pod.view.branch, Branch::Bypassed { .. });
         let doomed = bypassed || (pod.view.branch == Branch::Awaited && pod.process == Process::None);
         if !over && !doomed && !self.lost.contains(&pod.view.launch) {
             let what = format!("pod {number} is deleted before its outcome is committed");

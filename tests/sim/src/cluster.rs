@@ -41,6 +41,8 @@ pub(crate) struct Pod {
     pub(crate) terminating: bool,
     /// What stands behind its gate.
     pub(crate) behind: Gate,
+    /// Its branch network interface has the groups of its node, as the controller warns.
+    pub(crate) warned: bool,
 }
 
 impl Pod {
@@ -150,6 +152,7 @@ impl Cluster {
             image_trouble: false,
             terminating: false,
             behind,
+            warned: false,
         });
         self.names.insert(call.pod.clone(), number);
         self.changed(number);

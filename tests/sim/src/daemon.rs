@@ -75,11 +75,19 @@ impl World {
         daemon.wake_at = u64::MAX;
         self.say(None, || format!("daemon {no} starts"));
         self.feed(no, Input::Tick);
+        for note in self.warnings() {
+            self.feed(no, Input::Noted(note));
+        }
         // Sometimes nodes cannot be seen.
         if self.rng.below(2) == 0 {
-            let interfaces = u32::try_from(self.rng.between(1, 6)).unwrap_or(1);
-            self.feed(no, Input::Branches(Capacity::from([(BranchPool::default(), interfaces)])));
+            self.nodes_change(no, 1);
         }
+    }
+
+    /// At least so many branch network interfaces.
+    pub(crate) fn nodes_change(&mut self, no: usize, least: u64) {
+        let interfaces = u32::try_from(self.rng.between(least, 6)).unwrap_or(1);
+        self.feed(no, Input::Branches(Capacity::from([(BranchPool::default(), interfaces)])));
     }
 
     /// The process is gone. What it sent is on its way.

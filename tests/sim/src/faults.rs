@@ -74,6 +74,11 @@ faults! {
     branch_dropped: 300,
     /// A pod runs without its branch network interface (per pod that needs one).
     branch_bypassed: 150,
+    /// The policy of a pod goes before its branch network interface is made, which gets the node's groups; the controller
+    /// warns (per pod that needs one).
+    groups_taken: 150,
+    /// Nodes with branch network interfaces come or go (per mischief turn).
+    nodes_change: 60,
     /// What makes pods (the helper of `pod_mutation_hook`) is away for a while (per mischief turn).
     hook_away: 40,
     /// An answer reaches the engine a second time.

@@ -1,6 +1,8 @@
 //! What happens to pods outside of Windlass: binding, starting, ending, eviction, lost and cut nodes.
 
+use windlass_core::cluster::PodNote;
 use windlass_core::pod_view::{Branch, Gate, PodPhase};
+use windlass_engine::Input;
 
 use crate::agenda::Event;
 use crate::cluster::Process;
@@ -59,7 +61,39 @@ impl World {
         self.cluster.pods[number].view.branch = Branch::Attached;
         self.cluster.changed(number);
         self.pod_changed();
+        if self.rng.chance(self.faults.groups_taken) {
+            self.controller_warns(number);
+        }
         self.container_will_start(number);
+    }
+
+    /// Of groups that are the node's. Daemons that are not there hear of it when they start.
+    fn controller_warns(&mut self, number: usize) {
+        self.cluster.pods[number].warned = true;
+        let task = self.cluster.pods[number].task;
+        self.say(Some(task), || format!("pod {number} gets its node's groups"));
+        let note = self.warning(number);
+        for daemon in 0..self.daemons.len() {
+            let (wait, incarnation) = (self.rng.delay(1, 300, 5_000), self.daemons[daemon].incarnation);
+            let input = Box::new(Input::Noted(note.clone()));
+            self.put_in(wait, Event::Deliver { daemon, incarnation, input });
+        }
+    }
+
+    fn warning(&self, number: usize) -> PodNote {
+        let view = &self.cluster.pods[number].view;
+        PodNote {
+            pod: view.pod.clone(),
+            uid: view.uid.clone(),
+            reason: "SecurityGroupRequested".into(),
+            message: "no policy".into(),
+        }
+    }
+
+    /// What a daemon's watch of warnings begins with.
+    pub(crate) fn warnings(&self) -> Vec<PodNote> {
+        let all = 0..self.cluster.pods.len();
+        all.filter(|number| self.cluster.pods[*number].warned).map(|number| self.warning(number)).collect()
     }
 
     fn container_will_start(&mut self, number: usize) {

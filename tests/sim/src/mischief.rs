@@ -62,6 +62,9 @@ impl World {
         if self.rng.chance(self.faults.upgrade) {
             self.upgrade(daemon);
         }
+        if self.rng.chance(self.faults.nodes_change) && self.daemons[daemon].engine.is_some() {
+            self.nodes_change(daemon, 0);
+        }
         if self.rng.chance(self.faults.scheduler_crash) {
             let number = self.rng.index(self.schedulers.len());
             self.scheduler_dies(number);

@@ -13,10 +13,10 @@
 //!
 //! Story of the files: `config` (what to connect to) -> `connect` (how) -> `transport` (one call) -> `create`, `pods`
 //! (calls on pods) -> `watch` (all pods, as events, and what else decides who they are) -> `list` (all pods, once),
-//! `neighbours` (those of a KubernetesExecutor) -> `preflight` (may we?), `accounts` (tokens for the doctor), `apply` (what
-//! an apply would change). `page` is one page of a list, for both; `lean` decodes pods, `meta` what all objects have,
-//! `airflow` what a pod tells of its task, `eks` what the doctor looks at beside pods, `status` refusals; `error` says what
-//! went wrong.
+//! `neighbours` (those of a KubernetesExecutor) -> `preflight` (is it as it has to be?), `grants` (may we?), `accounts`
+//! (tokens for the doctor), `apply` (what an apply would change). `page` is one page of a list, `selector` which objects
+//! are in it; `lean` decodes pods, `meta` what all objects have, `airflow` what a pod tells of its task, `eks` what the
+//! doctor looks at beside pods, `status` refusals; `error` says what went wrong.
 
 mod accounts;
 mod airflow;
@@ -26,6 +26,7 @@ mod connect;
 mod create;
 mod eks;
 mod error;
+mod grants;
 mod lean;
 mod list;
 mod meta;
@@ -34,6 +35,7 @@ mod observe;
 mod page;
 mod pods;
 mod preflight;
+mod selector;
 mod status;
 mod token;
 mod transport;
@@ -43,6 +45,7 @@ pub use apply::{Compared, Kind};
 pub use config::{ClusterConfig, Keepalive, Namespaces, Source};
 pub use create::{CreateVerdict, classify_create};
 pub use error::ClusterError;
+pub use grants::Looks;
 pub use lean::{NotOurs, decode_pod};
 pub use list::{Listing, Selection};
 pub use neighbours::NeighbourPod;

@@ -11,21 +11,10 @@ use windlass_core::ids::PodRef;
 use crate::config::Namespaces;
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
+use crate::grants::Looks;
 use crate::observe::Verb;
-use crate::page::{PODS, Place};
 use crate::status::{ApiStatus, words};
 use crate::transport::{Call, Cluster};
-
-/// Exactly the calls that this crate makes on pods, as deploy/rbac grants them: resource, subresource, verb.
-const USED: [(&str, &str, &str); 7] = [
-    ("pods", "", "create"),
-    ("pods", "", "get"),
-    ("pods", "", "list"),
-    ("pods", "", "watch"),
-    ("pods", "", "delete"),
-    ("pods", "", "patch"),
-    ("pods", "log", "get"),
-];
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +43,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(subject: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(subject: impl Into<String>, detail: impl Into<String>) -> Self {
         Self {
             level: Level::Ok,
             namespace: None,
@@ -64,7 +53,7 @@ impl Finding {
         }
     }
 
-    fn failed(subject: impl Into<String>, error: &ClusterError) -> Self {
+    pub(crate) fn failed(subject: impl Into<String>, error: &ClusterError) -> Self {
         Self {
             level: Level::Error,
             namespace: None,
@@ -78,7 +67,7 @@ impl Finding {
         Self { level: Level::Warning, namespace: None, subject, detail, remedy: remedy.into() }
     }
 
-    fn of(self, namespace: Option<&str>) -> Self {
+    pub(crate) fn of(self, namespace: Option<&str>) -> Self {
         Self { namespace: namespace.map(str::to_owned), ..self }
     }
 }
@@ -115,40 +104,29 @@ struct Version {
     git_version: String,
 }
 
-#[derive(Deserialize)]
-struct Review {
-    status: ReviewStatus,
-}
-
-#[derive(Deserialize)]
-struct ReviewStatus {
-    allowed: bool,
-    #[serde(default)]
-    reason: String,
-}
-
 impl Cluster {
-    /// Version of the API server, then for each namespace whether it exists and whether each verb is allowed. When
-    /// the server cannot be asked at all, that is the only finding.
-    pub async fn preflight(&self, namespaces: &Namespaces) -> Vec<Finding> {
+    /// Version of the API server, then for each namespace whether it exists and whether each verb is allowed; `looks`: what
+    /// identity rules look at. When the server cannot be asked at all, that is the only finding.
+    pub async fn preflight(&self, namespaces: &Namespaces, looks: Looks) -> Vec<Finding> {
         let server = format!("API server {}", self.url());
         let mut findings = match self.version().await {
             Ok(version) => vec![Finding::ok(server, format!("Kubernetes {version}"))],
             Err(error) => return vec![Finding::failed(server, &error)],
         };
         match namespaces {
-            Namespaces::All => self.review(None, &mut findings).await,
+            Namespaces::All => self.review(None, looks, &mut findings).await,
             Namespaces::Only(names) => {
                 for name in names {
                     let exists = self.namespace(name).await.of(Some(name));
                     let missing = exists.level == Level::Error;
                     findings.push(exists);
                     if !missing {
-                        self.review(Some(name), &mut findings).await;
+                        self.review(Some(name), looks, &mut findings).await;
                     }
                 }
             }
         }
+        self.review_nodes(looks, &mut findings).await;
         findings
     }
 
@@ -222,58 +200,6 @@ impl Cluster {
                     "see that the pod template passes this namespace's admission",
                 ),
             },
-        }
-    }
-
-    async fn review(&self, namespace: Option<&str>, findings: &mut Vec<Finding>) {
-        let place = Place::of(PODS, namespace).name;
-        for (resource, subresource, verb) in USED {
-            let what =
-                if subresource.is_empty() { resource.into() } else { format!("{resource}/{subresource}") };
-            let subject = format!("{place}: {verb} {what}");
-            let body = json!({
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SelfSubjectAccessReview",
-                "spec": { "resourceAttributes": {
-                    "namespace": namespace.unwrap_or(""),
-                    "resource": resource,
-                    "subresource": subresource,
-                    "verb": verb,
-                } },
-            });
-            findings.push(self.allowed(subject, body).await.of(namespace));
-        }
-    }
-
-    async fn allowed(&self, subject: String, body: serde_json::Value) -> Finding {
-        let call = Call {
-            body: Some(body.to_string().into_bytes()),
-            ..Call::plain(
-                Verb::Review,
-                Method::POST,
-                "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews".into(),
-                format!("access review of {subject}"),
-            )
-        };
-        let name = call.name.clone();
-        let answer = match self.read(call, self.inner.config.request_timeout).await {
-            Ok(answer) => answer,
-            Err(error) => return Finding::failed(subject, &error),
-        };
-        match serde_json::from_slice::<Review>(&answer.body) {
-            Err(error) => Finding::failed(subject, &self.unreadable(name, error.to_string())),
-            Ok(review) if review.status.allowed => Finding::ok(subject, "allowed"),
-            Ok(review) => {
-                // Without the log a failure has no last lines, without the patch an Airflow cannot change back to the
-                // KubernetesExecutor with tasks running; without the rest nothing is launched.
-                let lesser = subject.ends_with("pods/log") || subject.ends_with("patch pods");
-                let level = if lesser { Level::Warning } else { Level::Error };
-                let why = review.status.reason;
-                let detail =
-                    if why.is_empty() { "not allowed".into() } else { format!("not allowed: {why}") };
-                let remedy = "bind Windlass's service account to the Role of deploy/rbac".into();
-                Finding { level, namespace: None, subject, detail, remedy }
-            }
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::login::Login;
 use crate::metrics::Metrics;
+use crate::surroundings::looks;
 
 /// Between two looks for something that is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -86,7 +87,7 @@ fn with_hint(error: &BridgeError) -> String {
 
 async fn open_cluster(config: &Config, metrics: &Arc<Metrics>) -> Result<Cluster, String> {
     let cluster = Cluster::connect(config.cluster(), metrics.clone()).await.map_err(|error| error.line())?;
-    let findings = cluster.preflight(&config.kubernetes.namespaces).await;
+    let findings = cluster.preflight(&config.kubernetes.namespaces, looks(config.rules.as_deref())).await;
     if let Some(problem) = blocked(&findings) {
         return Err(problem);
     }

@@ -190,7 +190,8 @@ async fn an_unreachable_api_server_is_named_with_cause_and_remedy() {
             && error.contains("(hint: check address"),
         "{error}"
     );
-    let findings = cluster.preflight(&windlass_cluster::Namespaces::All).await;
+    let findings =
+        cluster.preflight(&windlass_cluster::Namespaces::All, windlass_cluster::Looks::default()).await;
     assert_eq!((findings.len(), findings[0].level), (1, windlass_cluster::Level::Error));
 }
 

@@ -122,7 +122,8 @@ async fn a_full_quota_holds_and_a_raised_one_lets_go(plane: &ControlPlane, clust
     };
     assert!(message.contains("quota"), "{message}");
     // A daemon that starts now leads, and says what its tasks wait for.
-    let findings = cluster.preflight(&Namespaces::Only(vec!["small".into()])).await;
+    let findings =
+        cluster.preflight(&Namespaces::Only(vec!["small".into()]), windlass_cluster::Looks::default()).await;
     assert_eq!(blocked(&findings), None);
     let warnings: Vec<_> = findings.iter().filter(|finding| finding.level == Level::Warning).collect();
     let told = told(&warnings);

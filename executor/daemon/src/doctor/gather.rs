@@ -18,6 +18,7 @@ use crate::config::settings::MutationHook;
 use crate::hook::Hook;
 use crate::login;
 use crate::pods::{Renderer, imaginary};
+use crate::surroundings::looks;
 
 /// Between two looks: longer than what a leader needs for any one step.
 const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -177,7 +178,7 @@ async fn cluster(config: &Config, report: &mut Report) -> (Option<Cluster>, bool
     let mut findings = Vec::new();
     let mut version = String::new();
     let mut answered = true;
-    for said in cluster.preflight(&config.kubernetes.namespaces).await {
+    for said in cluster.preflight(&config.kubernetes.namespaces, looks(config.rules.as_deref())).await {
         let server = said.subject.starts_with("API server");
         let code = match said.level {
             Level::Ok if server => {

@@ -145,6 +145,7 @@ pub enum Code {
     DatabaseRoleShared,
     WorkerCreatesPods,
     AdmissionPolicyMissing,
+    AdmissionPolicyStale,
     AwsNotSeen,
 }
 

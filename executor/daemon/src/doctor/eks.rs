@@ -6,6 +6,7 @@ use windlass_cluster::Cluster;
 use windlass_core::doctor::eks::{DryRun, EksFacts, Named, RuleFacts, cni_line, examine_eks, room_line};
 use windlass_core::doctor::{Code, Finding, count};
 use windlass_core::identity::Identity;
+use windlass_core::identity::policy::{Measured, digest};
 use windlass_core::identity::rules::Rule;
 use windlass_core::ids::InstallationId;
 
@@ -54,6 +55,7 @@ async fn look(config: &Config, cluster: &Cluster, installation: InstallationId, 
         forced,
         parallelism: config.airflow.parallelism,
         standalone_dag_processor: config.airflow.standalone_dag_processor,
+        rules_digest: digest_of(config, &rules),
         cluster: seen,
         rules,
     }
@@ -69,6 +71,18 @@ fn of_rule(config: &Config, renderer: &Renderer, rule: Option<&Rule>) -> RuleFac
         None => "pod template".to_owned(),
     };
     RuleFacts { object, gives, namespace, pod, dry_run: DryRun::NotTried }
+}
+
+/// Of the policy that `windlass identity render` would print.
+fn digest_of(config: &Config, rules: &[RuleFacts]) -> Option<String> {
+    let measured: Option<Vec<Measured<'_>>> = config
+        .rules
+        .as_ref()?
+        .all()
+        .zip(rules)
+        .map(|(rule, facts)| Some(Measured { rule, pod: facts.pod.as_ref().ok()?.clone() }))
+        .collect();
+    measured.map(|measured| digest(&measured))
 }
 
 fn tell(facts: &EksFacts, found: Vec<Finding>, report: &mut Report) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use super::facts::{Access, EksFacts};
 use super::{Code, Finding, list, some_of};
 use crate::identity::policy;
@@ -48,6 +50,10 @@ const POLICIES: [(&str, &str); 2] = [
     (policy::NAME_OF_OTHERS, "whoever else may create pods can take the service accounts of the rules"),
 ];
 
+fn is_named(policy: &Value, begin: &str) -> bool {
+    policy["metadata"]["name"].as_str().is_some_and(|name| name.starts_with(begin))
+}
+
 fn policies(facts: &EksFacts, found: &mut Vec<Finding>) {
     let (Some(policies), Some(bindings)) =
         (&facts.cluster.admission_policies, &facts.cluster.admission_bindings)
@@ -58,6 +64,19 @@ fn policies(facts: &EksFacts, found: &mut Vec<Finding>) {
         let actions = bindings.iter().filter(|binding| binding["spec"]["policyName"] == name);
         actions.flat_map(|binding| list(&binding["spec"]["validationActions"])).any(|action| action == "Deny")
     };
+    let daemons = || policies.iter().filter(|policy| is_named(policy, policy::NAME_OF_DAEMON));
+    if let Some(expected) = facts.rules_digest.as_deref()
+        && let Some(policy) = daemons().next()
+        && !daemons().any(|policy| policy["metadata"]["annotations"][policy::ANNOTATION_DIGEST] == expected)
+    {
+        let name = policy["metadata"]["name"].as_str().unwrap_or_default();
+        let what = "it was made from other rules, or from another pod template, than those here";
+        found.push(Finding::new(
+            Code::AdmissionPolicyStale,
+            format!("ValidatingAdmissionPolicy {name}"),
+            what,
+        ));
+    }
     for (begin, otherwise) in POLICIES {
         let names = policies.iter().filter_map(|policy| policy["metadata"]["name"].as_str());
         let names: Vec<&str> = names.filter(|name| name.starts_with(begin)).collect();

@@ -34,6 +34,8 @@ pub struct EksFacts {
     pub parallelism: u64,
     /// `[scheduler] standalone_dag_processor`.
     pub standalone_dag_processor: bool,
+    /// [`crate::identity::policy::digest`] of the rules here; None: a rule has no pod.
+    pub rules_digest: Option<String>,
     /// From the API server.
     pub cluster: ClusterSeen,
     /// Each rule with its pod; without rules the pod template's alone.

@@ -15,6 +15,7 @@ mod faults;
 mod row;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::LABEL_RULE;
 use super::manifests::accounts;
@@ -26,6 +27,10 @@ pub const NAME_OF_DAEMON: &str = "windlass-identity-";
 
 /// The same of [`of_others`].
 pub const NAME_OF_OTHERS: &str = "windlass-accounts-";
+
+/// Annotation of the policy with [`digest`]: whether it is that of these rules and this template shows without comparing
+/// expressions.
+pub const ANNOTATION_DIGEST: &str = "windlass.dev/rules-digest";
 
 /// Name of the policy and of its binding for the daemon whose service account is in `namespace`.
 pub fn name(namespace: &str) -> String {
@@ -115,7 +120,19 @@ pub fn of_daemon(
         "variables": cel::variables(&rows),
         "validations": cel::validations(),
     });
-    both(&name(&daemon.namespace), spec, action)
+    let [mut policy, binding] = both(&name(&daemon.namespace), spec, action);
+    policy["metadata"]["annotations"] = json!({ ANNOTATION_DIGEST: digest(rules) });
+    [policy, binding]
+}
+
+/// Of what the policy holds pods to, without what other webhooks of the cluster add: sixteen hexadecimal digits.
+pub fn digest(rules: &[Measured<'_>]) -> String {
+    let mut hash = Sha256::new();
+    for Measured { rule, pod } in rules {
+        let row = row::row(rule, pod, std::iter::empty());
+        hash.update(json!([rule.name, row]).to_string());
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The policy by which nobody but the daemon's account creates pods with the service accounts that rules name, or with

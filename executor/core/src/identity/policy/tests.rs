@@ -132,3 +132,29 @@ fn a_refusal_is_known_by_the_policys_name() {
     assert!(is_refusal(&said(&name("airflow"))));
     assert!(!is_refusal(&said("platform-identity")) && !is_refusal("windlass-identity-airflow"));
 }
+
+#[test]
+fn the_digest_is_of_rules_and_template_alone() {
+    let of = |rules: &[Rule], pod: &Value| {
+        let measured: Vec<Measured<'_>> =
+            rules.iter().map(|rule| Measured { rule, pod: pod.clone() }).collect();
+        digest(&measured)
+    };
+    let rules = [rule("etl", etl(), Freedoms::new())];
+    let first = of(&rules, &pod());
+    assert!(first.len() == 16 && first.bytes().all(|b| b.is_ascii_hexdigit()), "{first}");
+    let mut of_another_task = pod();
+    of_another_task["metadata"]["labels"]["dag_id"] = "other".into();
+    of_another_task["metadata"]["annotations"]["note"] = "other".into();
+    assert_eq!(of(&rules, &of_another_task), first);
+    let mut other_template = pod();
+    other_template["spec"]["containers"][1]["image"] = "l:2".into();
+    assert_ne!(of(&rules, &other_template), first);
+    let freer = [rule("etl", etl(), Freedoms::from([Freedom::Host]))];
+    assert_ne!(of(&freer, &pod()), first);
+    assert_ne!(of(&[rule("dwh", etl(), Freedoms::new())], &pod()), first);
+    let measured = [Measured { rule: &rules[0], pod: pod() }];
+    let admitted = [json!({ "spec": { "containers": [{ "name": "istio", "image": "i:1" }] } })];
+    let [policy, _] = of_daemon(&measured, &admitted, &daemon(), Action::Deny);
+    assert_eq!(policy["metadata"]["annotations"][ANNOTATION_DIGEST], first.as_str());
+}

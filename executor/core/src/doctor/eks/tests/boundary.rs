@@ -55,6 +55,20 @@ fn the_guard_stands_on_what_is_around_it() {
     );
     let found = after(|facts| facts.cluster.admission_policies = Some(Vec::new()));
     assert_eq!(found.len(), 2, "{found:?}");
+    let digest = |digest: &'static str| {
+        after(move |facts| {
+            facts.rules_digest = Some("0011223344556677".into());
+            facts.cluster.admission_policies.as_mut().unwrap()[0]["metadata"]["annotations"] =
+                json!({ "windlass.dev/rules-digest": digest });
+        })
+    };
+    assert_eq!(digest("0011223344556677"), Vec::<String>::new());
+    assert_eq!(
+        digest("ffff"),
+        [
+            "warning admission-policy-stale: ValidatingAdmissionPolicy windlass-identity-airflow: it was made from other rules, or from another pod template, than those here"
+        ]
+    );
     // Without rules there is no guard.
     let found = after(|facts| {
         facts.rules[0].gives.rule = None;

@@ -142,7 +142,13 @@ fn healthy() -> EksFacts {
         issuer: Some("https://oidc.eks.eu-west-1.amazonaws.com/id/ABC".into()),
         blind: Vec::new(),
     };
-    EksFacts { forced: false, parallelism: 32, standalone_dag_processor: true, cluster, rules: vec![rule()] }
+    EksFacts {
+        parallelism: 32,
+        standalone_dag_processor: true,
+        cluster,
+        rules: vec![rule()],
+        ..EksFacts::default()
+    }
 }
 
 /// Lines of what is found, as `severity code: object: what`; infos are left out where `infos` is false.

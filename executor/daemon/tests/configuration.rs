@@ -29,7 +29,8 @@ fn load(cfg: &str, toml: Option<&str>, env: &[(&str, &str)], sets: &[&str]) -> (
 fn environment(home: &Path, env: &[(&str, &str)]) -> Environment {
     let home = home.display().to_string();
     // What a machine of a developer may have at the default place must not change a test.
-    env.iter().fold(Environment::of([("AIRFLOW_HOME", &home)]), |all, (name, value)| all.with(name, value))
+    env.iter()
+        .fold(Environment::of([("AIRFLOW_HOME", home.as_str())]), |all, (name, value)| all.with(name, value))
 }
 
 /// Value and source of an own or Airflow's setting.

@@ -25,7 +25,7 @@ impl Environment {
     }
 
     /// These variables and no others.
-    pub fn of<const N: usize>(vars: [(&str, &str); N]) -> Self {
+    pub fn of<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 

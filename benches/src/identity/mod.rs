@@ -1,5 +1,7 @@
 //! What identity rules add to one launch: the pods of the same tasks made with and without rules, in turns, in one
-//! process. No API call is among it: what the cluster has is known from watches.
+//! process. No API call is among it: what the cluster has is known from watches, and `watch` measures what these keep.
+
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,13 +20,15 @@ use windlass_core::ids::{Attempt, InstallationId, LaunchId, TaskKey};
 use windlass_core::task::TaskSpec;
 
 use crate::met;
-use crate::meter::memory;
 
 const RULES: usize = 200;
 const ACCOUNTS: usize = 10_000;
 /// Tasks of one turn; each rule has as many.
 const TASKS: usize = 2_000;
 const TURNS: usize = 15;
+const NAMESPACE: &str = "airflow";
+/// Names the folder for files of the process that watches.
+const CONFIG: &str = "WINDLASS_BENCH_FOLDER";
 /// The figures to reach.
 const MICROS_MAX: f64 = 50.0;
 const MIB_MAX: f64 = 30.0;
@@ -42,14 +46,14 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let (Ok(kubeconfig), Some(folder)) = (std::env::var(watch::WATCH), std::env::var_os(CONFIG)) {
+        return runtime.block_on(watch::watch(&kubeconfig, folder.as_ref()));
+    }
     let installation = InstallationId("6f1c0f8e-0000-4000-8000-000000000000".into());
     let folder = tempfile::tempdir()?;
-    let plain = Renderer::for_once(&config(folder.path(), "")?, installation.clone());
-    let ruled = Renderer::for_once(&config(folder.path(), &rules())?, installation.clone());
-    let own = std::process::id().cast_signed();
-    let before = memory(own)?.now_mib;
+    let plain = Renderer::for_once(&config(folder.path(), "", &[])?, installation.clone());
+    let ruled = Renderer::for_once(&config(folder.path(), &rules(), &[])?, installation.clone());
     let surroundings = surroundings()?;
-    let known_mib = memory(own)?.now_mib - before;
     let ruled = ruled.in_surroundings(Arc::new(RwLock::new(surroundings)));
     let specs: Vec<TaskSpec> = (0..TASKS).map(spec).collect();
     let (mut without, mut with) = (Vec::new(), Vec::new());
@@ -65,9 +69,16 @@ fn run() -> Result<()> {
     println!("a pod without rules        {without:7.1} us");
     println!("a pod with rules           {with:7.1} us   {:.2} times as long", with / without);
     println!("identity adds              {added:7.1} us   at most {MICROS_MAX}: {}", met(added < MICROS_MAX));
+    let watching = tokio::runtime::Runtime::new()?;
+    let (before, after) = watching.block_on(watch::measure(folder.path()))?;
+    let keeps = after.now_mib - before.now_mib;
     println!(
-        "what is known of the cluster {known_mib:5.1} MiB  at most {MIB_MAX}: {}",
-        met(known_mib < MIB_MAX)
+        "watches of {ACCOUNTS} service accounts of a real API server keep {keeps:5.1} MiB   at most {MIB_MAX}: {}",
+        met(keeps < MIB_MAX)
+    );
+    println!(
+        "    the process before and after: {:.1} and {:.1} MiB, at its peak {:.1}",
+        before.now_mib, after.now_mib, after.peak_mib
     );
     Ok(())
 }
@@ -92,7 +103,7 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-fn config(folder: &std::path::Path, rules: &str) -> Result<Config> {
+fn config(folder: &std::path::Path, rules: &str, more: &[(&str, &str)]) -> Result<Config> {
     let template = folder.join("template.yaml");
     std::fs::write(
         &template,
@@ -100,17 +111,22 @@ fn config(folder: &std::path::Path, rules: &str) -> Result<Config> {
     )?;
     let file = folder.join("windlass.toml");
     std::fs::write(&file, rules)?;
-    let environment = Environment::of([
+    let ours = [
         ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.to_str().context("a path")?),
-        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", "airflow"),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__NAMESPACE", NAMESPACE),
         ("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "postgresql://nobody@127.0.0.1/none"),
-    ]);
+    ];
+    let environment = Environment::of(ours.into_iter().chain(more.iter().copied()));
     let lookup = Lookup { config: Some(file), sets: Vec::new() };
     Ok(Config::load_checked(&lookup, environment)?)
 }
 
 fn group(rule: usize) -> String {
     format!("sg-{rule:017x}")
+}
+
+fn account(number: usize) -> String {
+    format!("team-{number}")
 }
 
 fn role(rule: usize) -> String {
@@ -140,15 +156,15 @@ fn rules() -> String {
 
 fn surroundings() -> Result<Surroundings> {
     let mut known = Surroundings { accounts_known: true, policies_known: true, ..Surroundings::default() };
-    for account in 0..ACCOUNTS {
-        let name = format!("team-{account}");
-        let labels = BTreeMap::from([("team".to_owned(), format!("t{account}"))]);
-        known.accounts.insert("airflow", &name, labels);
-        known.accounts.set_role("airflow", &name, Some(role(account)));
+    for number in 0..ACCOUNTS {
+        let name = account(number);
+        let labels = BTreeMap::from([("team".to_owned(), format!("t{number}"))]);
+        known.accounts.insert(NAMESPACE, &name, labels);
+        known.accounts.set_role(NAMESPACE, &name, Some(role(number)), None);
     }
     for rule in 0..RULES {
         let policy = json!({
-            "metadata": { "namespace": "airflow", "name": format!("team-{rule}") },
+            "metadata": { "namespace": NAMESPACE, "name": format!("team-{rule}") },
             "spec": {
                 "podSelector": { "matchLabels": { "team": format!("t{rule}") } },
                 "securityGroups": { "groupIds": [group(rule)] },

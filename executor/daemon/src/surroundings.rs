@@ -10,8 +10,9 @@ use futures::{Stream, StreamExt, stream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{info, warn};
-use windlass_cluster::{AccountView, Cluster, ClusterError, Namespaces, Told};
+use windlass_cluster::{AccountView, Cluster, ClusterError, Looks, Namespaces, Told};
 use windlass_core::cluster::PodNote;
+use windlass_core::identity::Identity;
 use windlass_core::identity::rules::Rules;
 use windlass_core::identity::sgp::SecurityGroupPolicy;
 use windlass_core::identity::surroundings::{NodeView, Surroundings};
@@ -34,6 +35,14 @@ enum Change {
     Warning(Told<PodNote>),
 }
 
+/// What has to be looked at for the rules.
+pub fn looks(rules: Option<&Rules>) -> Looks {
+    let demands = |demands: fn(&Identity) -> bool| {
+        rules.is_some_and(|rules| rules.all().any(|rule| demands(&rule.gives)))
+    };
+    Looks { accounts: demands(Identity::demands), groups: demands(|gives| gives.branch_pool().is_some()) }
+}
+
 /// The watches and what they know.
 pub struct Watcher {
     known: Arc<RwLock<Surroundings>>,
@@ -53,14 +62,13 @@ impl Watcher {
         rules: Option<&Rules>,
         metrics: Arc<Metrics>,
     ) -> Option<(Arc<RwLock<Surroundings>>, mpsc::Receiver<Input>)> {
-        let identities: Vec<_> =
-            rules?.all().map(|rule| &rule.gives).filter(|gives| gives.demands()).collect();
-        let pools: BTreeSet<BranchPool> = identities.iter().filter_map(|gives| gives.branch_pool()).collect();
-        if identities.is_empty() {
+        let looks = looks(rules);
+        if !looks.accounts {
             return None;
         }
+        let pools = rules?.all().filter_map(|rule| rule.gives.branch_pool()).collect();
         let mut watches = vec![cluster.watch_accounts(namespaces).map(Change::Account).boxed()];
-        if !pools.is_empty() {
+        if looks.groups {
             watches.push(cluster.watch_policies(namespaces).map(Change::Policy).boxed());
             watches.push(cluster.watch_nodes().map(Change::Node).boxed());
             watches.push(cluster.watch_warnings(namespaces).map(Change::Warning).boxed());
@@ -126,10 +134,10 @@ impl Watcher {
     fn account(&mut self, told: Told<AccountView>) {
         match told {
             Told::Seen(view) => {
-                let AccountView { namespace, name, labels, role } = *view;
+                let AccountView { namespace, name, labels, role, audience } = *view;
                 let mut known = self.write();
                 known.accounts.insert(&namespace, &name, labels);
-                known.accounts.set_role(&namespace, &name, role);
+                known.accounts.set_role(&namespace, &name, role, audience);
             }
             Told::Gone(at) => self.write().accounts.remove(&at.namespace, &at.name),
             Told::Listed => self.write().accounts_known = true,

@@ -39,12 +39,15 @@ pub(super) trait Kind: 'static {
 /// Of any object.
 type ObjectMeta = Meta<Labels, Annotations>;
 
-/// The one that counts: [`windlass_core::identity::irsa::ANNOTATION_ROLE`].
+/// Those that count: [`windlass_core::identity::irsa::ANNOTATION_ROLE`] and
+/// [`windlass_core::identity::irsa::ANNOTATION_AUDIENCE`].
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Annotations {
     #[serde(rename = "eks.amazonaws.com/role-arn")]
     role: Option<String>,
+    #[serde(rename = "eks.amazonaws.com/audience")]
+    audience: Option<String>,
 }
 
 /// Pods of this installation.
@@ -86,6 +89,8 @@ pub struct AccountView {
     pub labels: Labels,
     /// Annotation `eks.amazonaws.com/role-arn`.
     pub role: Option<String>,
+    /// Annotation `eks.amazonaws.com/audience`.
+    pub audience: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,7 +110,7 @@ impl Kind for Accounts {
 
     fn view(Named { metadata }: Named) -> Result<AccountView, String> {
         let ObjectMeta { name, namespace, labels, annotations, .. } = metadata;
-        Ok(AccountView { namespace, name, labels, role: annotations.role })
+        Ok(AccountView { namespace, name, labels, role: annotations.role, audience: annotations.audience })
     }
 
     fn name(view: &AccountView) -> PodRef {

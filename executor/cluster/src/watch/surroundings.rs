@@ -15,11 +15,12 @@ use super::source::{NamespaceWatch, Step};
 use crate::config::Namespaces;
 use crate::create::is_path_segment;
 use crate::error::ClusterError;
+use crate::selector::Selector;
 use crate::transport::Cluster;
 
 /// What the VPC resource controller says when something is wrong.
-const OF_CONTROLLER: &str =
-    "fieldSelector=involvedObject.kind%3DPod%2Ctype%3DWarning%2Csource%3Dvpc-resource-controller";
+const OF_CONTROLLER: Selector =
+    Selector::Fields("involvedObject.kind=Pod,type=Warning,source=vpc-resource-controller");
 
 /// What a watch of one kind tells.
 #[derive(Debug)]
@@ -40,25 +41,25 @@ pub type Changes<V> = BoxStream<'static, Told<V>>;
 impl Cluster {
     /// Service accounts.
     pub fn watch_accounts(&self, of: &Namespaces) -> Changes<AccountView> {
-        self.changes::<Accounts>(of, "")
+        self.changes::<Accounts>(of, &Selector::All)
     }
 
     /// SecurityGroupPolicies. A cluster that does not know the kind has none.
     pub fn watch_policies(&self, of: &Namespaces) -> Changes<SecurityGroupPolicy> {
-        self.changes::<GroupPolicies>(of, "")
+        self.changes::<GroupPolicies>(of, &Selector::All)
     }
 
     /// Nodes, of which each has its branch interfaces.
     pub fn watch_nodes(&self) -> Changes<NodeView> {
-        self.changes::<Nodes>(&Namespaces::All, "")
+        self.changes::<Nodes>(&Namespaces::All, &Selector::All)
     }
 
     /// Warnings of the VPC resource controller about pods; old ones too, as long as the API server keeps them.
     pub fn watch_warnings(&self, of: &Namespaces) -> Changes<PodNote> {
-        self.changes::<Warnings>(of, OF_CONTROLLER)
+        self.changes::<Warnings>(of, &OF_CONTROLLER)
     }
 
-    fn changes<K: Kind>(&self, of: &Namespaces, selector: &str) -> Changes<K::View> {
+    fn changes<K: Kind>(&self, of: &Namespaces, selector: &Selector) -> Changes<K::View> {
         let places: Vec<Option<&str>> = match of {
             Namespaces::All => vec![None],
             Namespaces::Only(names) => {
@@ -147,6 +148,7 @@ mod tests {
             name: name.into(),
             labels: std::collections::BTreeMap::new(),
             role: None,
+            audience: None,
         })
     }
 

@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Info, Warning};
 
 /// In the order of [`Code`].
-pub(super) static IDENTITY: [About; 31] = [
+pub(super) static IDENTITY: [About; 32] = [
     row(
         Code::NoPolicyMatches,
         "no-policy-matches",
@@ -108,11 +108,13 @@ pub(super) static IDENTITY: [About; 31] = [
     row(
         Code::TokenAudience,
         "token-audience",
-        Warning,
+        Error,
         [
-            "the service account asks for tokens of another audience than sts.amazonaws.com",
-            "STS refuses them unless the role's OIDC provider lists that audience and its trust policy names it",
-            "take the annotation eks.amazonaws.com/audience away, or prove it with `windlass doctor --assume`",
+            "the service account's annotation eks.amazonaws.com/audience is not the audience that its rule expects: \
+             `token-audience`, or sts.amazonaws.com",
+            "its tasks fail with IdentityMissing",
+            "take the annotation away, or write the audience as `token-audience` into the rule; STS takes it where the role's \
+             OIDC provider lists it and the trust policy names it, which `windlass doctor --assume` proves",
         ],
     ),
     row(
@@ -308,6 +310,16 @@ pub(super) static IDENTITY: [About; 31] = [
             "nothing in the cluster itself keeps pods to the rules: whoever may create pods may take any identity",
             "the daemon's own guard holds for the pods that it makes",
             "apply the ValidatingAdmissionPolicy and its binding that `windlass identity render` prints",
+        ],
+    ),
+    row(
+        Code::AdmissionPolicyStale,
+        "admission-policy-stale",
+        Warning,
+        [
+            "the ValidatingAdmissionPolicy is not that of the rules and the pod template as they are now",
+            "pods of a rule that it does not know, or knows otherwise, fail with IdentityDenied",
+            "`windlass identity render --diff` shows the difference; apply what `windlass identity render` prints",
         ],
     ),
     row(

@@ -12,6 +12,9 @@ use crate::pod_view::Gate;
 
 /// Annotation with the ARN of the role that the pod has to come to have.
 pub const ANNOTATION_ROLE: &str = "windlass.dev/role-arn";
+/// Annotation with the audience that the tokens for that role have to be for, where that is not
+/// [`irsa::DEFAULT_AUDIENCE`].
+pub const ANNOTATION_AUDIENCE: &str = "windlass.dev/token-audience";
 /// Annotation with the ids of the security groups that it has to come to have, sorted, with commas between them.
 pub const ANNOTATION_GROUPS: &str = "windlass.dev/security-groups";
 
@@ -20,6 +23,7 @@ pub fn demand(annotations: &mut Map<String, Value>, identity: &Identity) {
     let groups: Vec<&str> = identity.security_groups.iter().map(String::as_str).collect();
     let demanded = [
         (ANNOTATION_ROLE, identity.role_arn.clone().unwrap_or_default()),
+        (ANNOTATION_AUDIENCE, identity.token_audience.clone().unwrap_or_default()),
         (ANNOTATION_GROUPS, groups.join(",")),
     ];
     for (name, value) in demanded {
@@ -34,10 +38,11 @@ pub fn demand(annotations: &mut Map<String, Value>, identity: &Identity) {
 /// Of a whole pod behind its gate, as a create or a GET answers it.
 pub fn judge(pod: &Value) -> Gate {
     let demanded = |name: &str| pod["metadata"]["annotations"][name].as_str().filter(|text| !text.is_empty());
-    if let Some(role) = demanded(ANNOTATION_ROLE)
-        && let Err(fault) = irsa::check(pod, role)
-    {
-        return Gate::Unfit { why: fault.to_string(), again: fault.is_silent() };
+    if let Some(role) = demanded(ANNOTATION_ROLE) {
+        let audience = demanded(ANNOTATION_AUDIENCE).unwrap_or(irsa::DEFAULT_AUDIENCE);
+        if let Err(fault) = irsa::check(pod, role, audience) {
+            return Gate::Unfit { why: fault.to_string(), again: fault.is_silent() };
+        }
     }
     if let Some(groups) = demanded(ANNOTATION_GROUPS) {
         let unfit = |why: String, again| Gate::Unfit { why, again };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::LABEL_RULE;
-use super::irsa::{ANNOTATION_ROLE, DEFAULT_AUDIENCE};
+use super::irsa::{ANNOTATION_AUDIENCE, ANNOTATION_ROLE, DEFAULT_AUDIENCE};
 use super::rules::{Rule, Rules};
 use crate::pod::safe_label_value;
 
@@ -21,6 +21,8 @@ pub struct Account {
     pub name: String,
     /// The roles that its rules expect: more than one cannot be had.
     pub roles: BTreeSet<String>,
+    /// Audiences of the tokens for these; more than one cannot be had.
+    pub audiences: BTreeSet<String>,
     /// The rules that name it.
     pub rules: Vec<String>,
 }
@@ -35,9 +37,13 @@ pub fn accounts(rules: &Rules, namespace: &str) -> Vec<Account> {
             namespace: namespace.to_owned(),
             name: name.clone(),
             roles: BTreeSet::new(),
+            audiences: BTreeSet::new(),
             rules: Vec::new(),
         });
-        account.roles.extend(rule.gives.role_arn.clone());
+        if let Some(role) = &rule.gives.role_arn {
+            account.roles.insert(role.clone());
+            account.audiences.insert(rule.gives.audience().to_owned());
+        }
         account.rules.push(rule.name.clone());
     }
     accounts.into_values().collect()
@@ -66,6 +72,9 @@ fn service_account(account: &Account) -> Value {
     });
     if let Some(role) = account.roles.first() {
         object["metadata"]["annotations"] = json!({ ANNOTATION_ROLE: role });
+    }
+    if let Some(audience) = account.audiences.iter().find(|audience| *audience != DEFAULT_AUDIENCE) {
+        object["metadata"]["annotations"][ANNOTATION_AUDIENCE] = audience.as_str().into();
     }
     object
 }
@@ -117,23 +126,34 @@ pub fn assume_grants(accounts: &BTreeSet<(String, String)>) -> BTreeMap<String, 
     names.into_iter().map(role).collect()
 }
 
+/// Whom a role has to trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// Namespace and name of service accounts.
+    pub accounts: BTreeSet<(String, String)>,
+    /// Of their tokens.
+    pub audiences: BTreeSet<String>,
+}
+
 /// The roles that rules expect, with the service accounts that must be able to assume each.
-pub fn roles(rules: &Rules, namespace: &str) -> BTreeMap<String, BTreeSet<(String, String)>> {
-    let mut roles: BTreeMap<String, BTreeSet<(String, String)>> = BTreeMap::new();
+pub fn roles(rules: &Rules, namespace: &str) -> BTreeMap<String, Trusted> {
+    let mut roles: BTreeMap<String, Trusted> = BTreeMap::new();
     for account in accounts(rules, namespace) {
         for role in account.roles {
-            roles.entry(role).or_default().insert((account.namespace.clone(), account.name.clone()));
+            let trusted = roles.entry(role).or_default();
+            trusted.accounts.insert((account.namespace.clone(), account.name.clone()));
+            trusted.audiences.extend(account.audiences.iter().cloned());
         }
     }
     roles
 }
 
-/// The trust policy of a role for these service accounts (namespace, name). `issuer`: the cluster's OIDC issuer without
-/// `https://`.
-pub fn trust_policy(role_arn: &str, accounts: &BTreeSet<(String, String)>, issuer: &str) -> Value {
+/// The trust policy of a role. `issuer`: the cluster's OIDC issuer without `https://`.
+pub fn trust_policy(role_arn: &str, trusted: &Trusted, issuer: &str) -> Value {
     let mut parts = role_arn.split(':');
     let (partition, account) = (parts.nth(1).unwrap_or("aws"), parts.nth(2).unwrap_or_default());
-    let subjects: Vec<String> = accounts
+    let subjects: Vec<String> = trusted
+        .accounts
         .iter()
         .map(|(namespace, name)| format!("system:serviceaccount:{namespace}:{name}"))
         .collect();
@@ -145,12 +165,20 @@ pub fn trust_policy(role_arn: &str, accounts: &BTreeSet<(String, String)>, issue
             "Action": "sts:AssumeRoleWithWebIdentity",
             "Condition": {
                 "StringEquals": {
-                    format!("{issuer}:aud"): DEFAULT_AUDIENCE,
+                    format!("{issuer}:aud"): one_or_all(&trusted.audiences),
                     format!("{issuer}:sub"): subjects,
                 },
             },
         }],
     })
+}
+
+/// IAM takes a text or a list of them.
+fn one_or_all(texts: &BTreeSet<String>) -> Value {
+    match (texts.len(), texts.first()) {
+        (1, Some(only)) => json!(only),
+        _ => json!(texts),
+    }
 }
 
 #[cfg(test)]
@@ -229,14 +257,14 @@ mod tests {
     #[test]
     fn a_role_trusts_the_service_accounts_of_its_rules_alone() {
         let roles = roles(&rules(), "airflow");
-        let accounts = &roles[ROLE];
-        let policy = trust_policy(ROLE, accounts, "oidc.eks.cn-north-1.amazonaws.com.cn/id/ABC");
+        let policy = trust_policy(ROLE, &roles[ROLE], "oidc.eks.cn-north-1.amazonaws.com.cn/id/ABC");
         let statement = &policy["Statement"][0];
         assert_eq!(
             statement["Principal"]["Federated"],
             "arn:aws-cn:iam::111122223333:oidc-provider/oidc.eks.cn-north-1.amazonaws.com.cn/id/ABC"
         );
         let equals = &statement["Condition"]["StringEquals"];
+        assert_eq!(equals["oidc.eks.cn-north-1.amazonaws.com.cn/id/ABC:aud"], "sts.amazonaws.com");
         assert_eq!(
             equals["oidc.eks.cn-north-1.amazonaws.com.cn/id/ABC:sub"],
             json!(["system:serviceaccount:data:etl"])

@@ -46,6 +46,8 @@ pub struct Identity {
     pub service_account: Option<String>,
     /// ARN of the IAM role that the pod must come to have (IRSA, or an EKS Pod Identity association).
     pub role_arn: Option<String>,
+    /// Audience of the tokens for that role; None: [`irsa::DEFAULT_AUDIENCE`].
+    pub token_audience: Option<String>,
     /// Ids of the security groups that the pod must come to have, exactly these. Empty: none are demanded.
     pub security_groups: BTreeSet<String>,
     /// `metadata.namespace`.
@@ -65,6 +67,7 @@ pub static NOBODY: Identity = Identity {
     rule: None,
     service_account: None,
     role_arn: None,
+    token_audience: None,
     security_groups: BTreeSet::new(),
     namespace: None,
     labels: BTreeMap::new(),
@@ -77,6 +80,11 @@ impl Identity {
     /// Whether the pod that admission made has to be checked before it may start.
     pub fn demands(&self) -> bool {
         self.role_arn.is_some() || !self.security_groups.is_empty()
+    }
+
+    /// Whom the tokens for its role have to be for.
+    pub fn audience(&self) -> &str {
+        self.token_audience.as_deref().unwrap_or(irsa::DEFAULT_AUDIENCE)
     }
 
     /// Nodes whose branch interfaces its pods compete for; None: they need none.

@@ -104,7 +104,24 @@ impl Surroundings {
                 Err(Misfit { why, passes: true })
             }
             // Without an annotation an association may give it: the admitted pod shows it.
-            Some(_) | None => Ok(()),
+            None => Ok(()),
+            Some(_) => self.check_audience(identity, pod),
+        }
+    }
+
+    fn check_audience(&self, identity: &Identity, pod: &PodFacts) -> Result<(), Misfit> {
+        let (wanted, found) =
+            (identity.audience(), self.accounts.audience(&pod.namespace, &pod.service_account));
+        match found.filter(|found| *found != wanted) {
+            None => Ok(()),
+            Some(found) => {
+                let why = format!(
+                    "service account {}/{} asks for tokens of audience `{found}`, and the rule expects `{wanted}`: correct \
+                     its annotation eks.amazonaws.com/audience, or the rule's token-audience",
+                    pod.namespace, pod.service_account
+                );
+                Err(Misfit { why, passes: true })
+            }
         }
     }
 
@@ -208,7 +225,7 @@ mod tests {
     fn cluster(role: Option<&str>, groups: &[&str]) -> Surroundings {
         let mut of = Surroundings { accounts_known: true, policies_known: true, ..Surroundings::default() };
         of.accounts.insert("etl", "fin", super::super::Labels::new());
-        of.accounts.set_role("etl", "fin", role.map(str::to_owned));
+        of.accounts.set_role("etl", "fin", role.map(str::to_owned), None);
         for (number, group) in groups.iter().enumerate() {
             let policy = json!({
                 "metadata": {"namespace": "etl", "name": format!("p{number}")},
@@ -252,6 +269,14 @@ mod tests {
         let expected =
             format!("namespace etl's SecurityGroupPolicies (p0) give it {B}, and the rule demands {A}");
         assert!(passes && text.starts_with(&expected), "{text}");
+        let mut vault = cluster(Some("role-a"), &[]);
+        vault.accounts.set_role("etl", "fin", Some("role-a".into()), Some("vault".into()));
+        let (text, passes) = why(&vault, &identity(Some("role-a"), &[]), &pod());
+        let expected = "service account etl/fin asks for tokens of audience `vault`, and the rule expects \
+                        `sts.amazonaws.com`: ";
+        assert!(passes && text.starts_with(expected), "{text}");
+        let of_vault = Identity { token_audience: Some("vault".into()), ..identity(Some("role-a"), &[]) };
+        assert_eq!(vault.check(&of_vault, &pod()), Ok(()));
         let (text, _) = why(&cluster(None, &[]), &identity(None, &[A]), &pod());
         assert!(
             text.starts_with("no SecurityGroupPolicy of namespace etl matches it, and the rule demands"),

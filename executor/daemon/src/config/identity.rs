@@ -1,6 +1,8 @@
 //! `[[identity.rule]]` and `[identity.default]` of windlass.toml. Every fault names file, line and column.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod aws;
+
+use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,12 +16,11 @@ use super::own::{in_order, unknown};
 /// Where they stand.
 pub(super) const SECTION: &str = "identity";
 const SEE: &str = "see docs/IDENTITY.md for what a rule can say";
-/// EC2 takes so many security groups on one interface.
-const GROUPS_MAX: usize = 5;
 /// What a rule can hold beside `name` and `match`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "service-account",
     "role-arn",
+    "token-audience",
     "security-groups",
     "namespace",
     "labels",
@@ -194,6 +195,7 @@ impl Reader<'_> {
                 "service-account" => gives.service_account = self.object_name(name, value),
                 "namespace" => gives.namespace = self.object_name(name, value),
                 "role-arn" => gives.role_arn = self.role(value),
+                "token-audience" => gives.token_audience = self.audience(value, has_role),
                 "security-groups" => gives.security_groups = self.groups(value),
                 "labels" => gives.labels = self.map(name, value),
                 "annotations" => gives.annotations = self.map(name, value),
@@ -254,33 +256,6 @@ impl Reader<'_> {
         Some(name)
     }
 
-    fn role(&mut self, item: &Item<'_>) -> Option<String> {
-        let arn = self.text_of("role-arn", item)?;
-        if !is_role_arn(&arn) {
-            let remedy = "write it as arn:aws:iam::111122223333:role/NAME";
-            self.fault(item.span().start, format!("role-arn `{arn}` is no ARN of an IAM role"), remedy);
-        }
-        Some(arn)
-    }
-
-    fn groups(&mut self, item: &Item<'_>) -> BTreeSet<String> {
-        let texts = self.texts("security-groups", item);
-        for (at, id) in &texts {
-            let hex = id.strip_prefix("sg-").unwrap_or_default();
-            let is_hex = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-            if !is_hex || !matches!(hex.len(), 8 | 17) {
-                let what = format!("`{id}` is no id of a security group");
-                self.fault(*at, what, "write sg- and 17 (or 8) hexadecimal digits");
-            }
-        }
-        let groups: BTreeSet<String> = texts.into_iter().map(|(_, id)| id).collect();
-        if groups.len() > GROUPS_MAX {
-            let what = format!("{} security groups, and an interface takes {GROUPS_MAX}", groups.len());
-            self.fault(item.span().start, what, "join their rules in fewer groups");
-        }
-        groups
-    }
-
     fn worker_env(&mut self, item: &Item<'_>, env: &mut WorkerEnv) {
         let DeValue::Table(table) = item.get_ref() else {
             let remedy = "write { region = \"eu-central-1\", session-name = false }";
@@ -306,19 +281,6 @@ impl Reader<'_> {
                 }
             }
         }
-    }
-
-    fn region(&mut self, item: &Item<'_>) -> Option<String> {
-        let region = self.text_of("region", item)?;
-        let parts: Vec<&str> = region.split('-').collect();
-        let plain = |part: &&str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-        };
-        if parts.len() < 3 || !parts.iter().all(plain) || !region.ends_with(|c: char| c.is_ascii_digit()) {
-            let what = format!("region `{region}` is no name of an AWS region");
-            self.fault(item.span().start, what, "write it as eu-central-1");
-        }
-        Some(region)
     }
 
     fn map(&mut self, key: &str, item: &Item<'_>) -> BTreeMap<String, String> {
@@ -362,23 +324,6 @@ impl Reader<'_> {
         }
         freedoms
     }
-}
-
-/// `arn:PARTITION:iam::ACCOUNT:role/PATH/NAME`.
-fn is_role_arn(text: &str) -> bool {
-    let parts: Vec<&str> = text.splitn(6, ':').collect();
-    let [arn, partition, service, region, account, resource] = parts.as_slice() else { return false };
-    let name = resource.strip_prefix("role/").unwrap_or_default();
-    let good = |c: char| c.is_ascii_alphanumeric() || "+=,.@_-/".contains(c);
-    *arn == "arn"
-        && partition.starts_with("aws")
-        && *service == "iam"
-        && region.is_empty()
-        && account.len() == 12
-        && account.bytes().all(|b| b.is_ascii_digit())
-        && !name.is_empty()
-        && !name.ends_with('/')
-        && name.chars().all(good)
 }
 
 #[cfg(test)]

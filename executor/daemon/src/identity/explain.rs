@@ -157,6 +157,7 @@ impl Explained<'_> {
         let Some(rule) = self.rule else { return gets };
         if let Some(role) = &rule.gives.role_arn {
             gets.push(("role", role.clone()));
+            gets.extend(rule.gives.token_audience.clone().map(|audience| ("token audience", audience)));
         }
         let list = |texts: &mut dyn Iterator<Item = String>| texts.collect::<Vec<_>>().join(", ");
         if !rule.gives.security_groups.is_empty() {

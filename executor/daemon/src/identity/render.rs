@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use windlass_core::identity::manifests::{roles, trust_policy};
+use windlass_core::identity::manifests::{Trusted, roles, trust_policy};
 use windlass_core::identity::rules::Rules;
 
 use super::diff::diff;
@@ -103,14 +103,14 @@ fn manifests(objects: &[Value]) -> String {
 }
 
 fn trust_policies(rules: &Rules, namespace: &str, issuer: &str) -> Value {
-    let of = |(role, accounts): (&String, &BTreeSet<(String, String)>)| json!({ "role": role, "trust_policy": trust_policy(role, accounts, issuer) });
+    let of = |(role, trusted): (&String, &Trusted)| json!({ "role": role, "trust_policy": trust_policy(role, trusted, issuer) });
     roles(rules, namespace).iter().map(of).collect()
 }
 
 fn eksctl(rules: &Rules, namespace: &str, cluster: &str) -> Value {
     let mut accounts = Vec::new();
-    for (role, of_role) in roles(rules, namespace) {
-        for (namespace, name) in of_role {
+    for (role, trusted) in roles(rules, namespace) {
+        for (namespace, name) in trusted.accounts {
             accounts.push(json!({
                 "metadata": { "name": name, "namespace": namespace },
                 "roleName": name_of(&role),
@@ -128,8 +128,8 @@ fn eksctl(rules: &Rules, namespace: &str, cluster: &str) -> Value {
 
 fn terraform(rules: &Rules, namespace: &str, issuer: &str) -> String {
     let mut text = String::new();
-    for (role, accounts) in roles(rules, namespace) {
-        let (name, policy) = (name_of(&role), trust_policy(&role, &accounts, issuer));
+    for (role, trusted) in roles(rules, namespace) {
+        let (name, policy) = (name_of(&role), trust_policy(&role, &trusted, issuer));
         let resource: String = name
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
-use windlass_core::identity::irsa::{Credentials, DEFAULT_AUDIENCE, Fault, Wrong, check, check_audience};
+use windlass_core::identity::irsa::{Credentials, DEFAULT_AUDIENCE, Fault, Wrong, check};
 use windlass_eks::irsa::{Flags, Webhook};
 use windlass_eks::review::Reply;
 
@@ -136,15 +136,15 @@ fn core_judges_what_the_webhook_made() {
         let role = role_of(case);
         let audience = audience_of(case);
         let id = &case.id[1..9];
-        match check_audience(&pod, &role, &audience) {
+        match check(&pod, &role, &audience) {
             Ok(credentials) => {
                 let pod_identity = case.input.get("identities").is_some();
                 let expected = if pod_identity { Credentials::PodIdentity } else { Credentials::WebIdentity };
                 assert!(injected, "{}", case.id);
                 assert_eq!(credentials, expected, "{}", case.id);
-                let other = check_audience(&pod, "arn:aws:iam::111122223333:role/another", &audience);
+                let other = check(&pod, "arn:aws:iam::111122223333:role/another", &audience);
                 assert_eq!(other.is_ok(), pod_identity, "{}: another role", case.id);
-                let other = check_audience(&pod, &role, "another");
+                let other = check(&pod, &role, "another");
                 assert_eq!(other.is_ok(), pod_identity, "{}: another audience", case.id);
             }
             Err(fault) => {
@@ -278,7 +278,7 @@ fn where_the_token_lies() {
     let mut windows = bare.clone();
     windows["spec"]["nodeSelector"] = json!({ "beta.kubernetes.io/os": "windows" });
     let windows = admitted(&knows(&[]), &windows);
-    assert_eq!(check(&windows, "arn:r"), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&windows, "arn:r", DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
     let mut with_volumes = bare;
     with_volumes["spec"]["volumes"] = json!([]);
     assert_eq!(admitted(&knows(&[]), &with_volumes)["spec"]["volumes"].as_array().unwrap().len(), 1);
@@ -291,7 +291,7 @@ fn an_account_that_the_cache_lacks() {
     webhook.api_service_accounts = Some(std::mem::take(&mut webhook.service_accounts));
     assert_eq!(webhook.admit(&request(&bare)).patch, None);
     webhook.flags.grace_ms = 100;
-    assert_eq!(check(&admitted(&webhook, &bare), "arn:r"), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&admitted(&webhook, &bare), "arn:r", DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
     // An account that the cache has, without a role, is not looked up.
     webhook.service_accounts = vec![json!({ "metadata": { "namespace": "airflow", "name": "worker" } })];
     assert_eq!(webhook.admit(&request(&bare)).patch, None);
@@ -309,7 +309,7 @@ fn hand_set_variables_count_by_name_only() {
         .map(|entry| entry["name"].as_str().unwrap())
         .collect();
     assert_eq!(names, ["AWS_ROLE_ARN", "AWS_STS_REGIONAL_ENDPOINTS", "AWS_DEFAULT_REGION", "AWS_REGION"]);
-    let fault = check(&made, "arn:r").unwrap_err();
+    let fault = check(&made, "arn:r", DEFAULT_AUDIENCE).unwrap_err();
     assert!(matches!(fault, Fault::Wrong { what: Wrong::ValueFrom { .. }, .. }), "{fault}");
 }
 

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
-use windlass_core::identity::irsa::{Credentials, check};
+use windlass_core::identity::irsa::{Credentials, DEFAULT_AUDIENCE, check};
 use windlass_eks::irsa::{Flags, Webhook};
 use windlass_eks::review::Verdict;
 use windlass_eks::server::{Handler, MUTATE_IRSA, MUTATE_SGP, Mode, VALIDATE_SGP, Webhooks};
@@ -77,7 +77,7 @@ async fn a_pod_gets_its_role_over_tls() {
     let (webhooks, client) = start(MUTATE_IRSA, irsa()).await;
     let response = ask(&webhooks, &client, MUTATE_IRSA).await.unwrap();
     assert_eq!(response["patchType"], "JSONPatch");
-    assert_eq!(check(&patched(&response), ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&patched(&response), ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
     assert_eq!(webhooks.calls(MUTATE_IRSA), 1);
     let elsewhere = client.post(webhooks.url("/elsewhere")).send().await.unwrap();
     assert_eq!(elsewhere.status(), 404);

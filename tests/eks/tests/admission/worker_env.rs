@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use windlass_core::identity::admitted::judge;
-use windlass_core::identity::irsa::{Credentials, DEFAULT_AUDIENCE, check, check_audience};
+use windlass_core::identity::irsa::{Credentials, DEFAULT_AUDIENCE, check};
 use windlass_core::identity::{Identity, WorkerEnv};
 use windlass_core::ids::{Attempt, InstallationId, LaunchId, Queueing, TaskKey};
 use windlass_core::pod::{self, PodSettings, Template, WatchedNamespaces};
@@ -30,7 +30,7 @@ fn every_recorded_pod_gets_the_credentials_that_it_gets_without() {
         let made = |pod: &Value| {
             let admission = case.webhook().admit(&request(pod));
             let pod = admission.pod_after.unwrap_or_else(|| pod.clone());
-            (admission.allowed, check_audience(&pod, &role, audience))
+            (admission.allowed, check(&pod, &role, audience))
         };
         for env in [all(None), all(Some("eu-west-1"))] {
             let mut pod = plain.clone();
@@ -106,7 +106,7 @@ fn a_worker_has_its_role_and_the_rules_variables_once() {
     for flags in [Flags::default(), Flags::on_eks("eu-west-1")] {
         let on_eks = !flags.region.is_empty();
         let pod = admitted(all(None), flags.clone(), None);
-        assert_eq!(check(&pod, ROLE), Ok(Credentials::WebIdentity));
+        assert_eq!(check(&pod, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
         assert_eq!(judge(&pod), Gate::Fit);
         let webhooks = ["AWS_DEFAULT_REGION=eu-west-1", "AWS_REGION=eu-west-1"];
         let webhooks = webhooks.into_iter().filter(|_| on_eks);
@@ -115,7 +115,10 @@ fn a_worker_has_its_role_and_the_rules_variables_once() {
         assert_eq!(env(&pod, 0), expected);
 
         let pod = admitted(all(Some("eu-central-1")), flags, None);
-        assert_eq!((check(&pod, ROLE), judge(&pod)), (Ok(Credentials::WebIdentity), Gate::Fit));
+        assert_eq!(
+            (check(&pod, ROLE, DEFAULT_AUDIENCE), judge(&pod)),
+            (Ok(Credentials::WebIdentity), Gate::Fit)
+        );
         let region = ["AWS_REGION=eu-central-1", "AWS_DEFAULT_REGION=eu-central-1"];
         let expected: Vec<&str> =
             [sts].into_iter().chain(region).chain(ours).chain([&*role, token]).collect();
@@ -134,7 +137,7 @@ fn an_author_may_choose_the_region_and_neither_the_name_nor_the_nodes_credential
         { "name": "sidecar", "image": "tool:1" },
     ]}});
     let pod = admitted(all(Some("eu-central-1")), Flags::on_eks("eu-west-1"), Some(wanted));
-    assert_eq!((check(&pod, ROLE), judge(&pod)), (Ok(Credentials::WebIdentity), Gate::Fit));
+    assert_eq!((check(&pod, ROLE, DEFAULT_AUDIENCE), judge(&pod)), (Ok(Credentials::WebIdentity), Gate::Fit));
     let (base, sidecar) = (env(&pod, 0), env(&pod, 1));
     assert!(base.contains(&"AWS_REGION=us-east-1".to_owned()), "{base:?}");
     assert!(sidecar.contains(&"AWS_REGION=eu-central-1".to_owned()), "{sidecar:?}");

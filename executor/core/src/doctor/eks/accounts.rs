@@ -1,6 +1,6 @@
 //! Service accounts of rules, and the roles that they name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::dry_run::has_pod_identity;
 use super::facts::{EksFacts, RuleFacts};
 use super::{Code, Finding};
 use crate::identity::irsa::{ANNOTATION_AUDIENCE, ANNOTATION_ROLE, DEFAULT_AUDIENCE};
-use crate::identity::manifests::trust_policy;
+use crate::identity::manifests::{Trusted, trust_policy};
 
 const ANNOTATION_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
 /// Seconds: what the API server takes at least and, on EKS, at most.
@@ -71,12 +71,13 @@ fn annotations(
             found.push(Finding::new(Code::RoleAnnotation, object, what));
         }
     }
-    if let Some(audience) = of(ANNOTATION_AUDIENCE).filter(|audience| *audience != DEFAULT_AUDIENCE) {
-        let what = if audience.is_empty() {
-            "the audience is empty: its tokens are for the API server".to_owned()
-        } else {
-            format!("the audience is `{audience}`")
+    let (audience, expected) = (of(ANNOTATION_AUDIENCE).unwrap_or(DEFAULT_AUDIENCE), rule.gives.audience());
+    if audience != expected {
+        let says = match audience {
+            "" => "the audience is empty, so its tokens are for the API server",
+            _ => &format!("the audience is `{audience}`"),
         };
+        let what = format!("{says}, and {} expects `{expected}`", rule.object);
         found.push(Finding::new(Code::TokenAudience, object, what));
     }
     // A pod's own annotation goes before its account's.
@@ -129,24 +130,31 @@ fn arn_fault(arn: &str, partition: Option<&str>) -> Option<String> {
     Some(format!("its partition is `{of}`, and this cluster's nodes are in `{other}`"))
 }
 
+/// A text without its quotes.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// What each role's trust policy has to say, once the issuer is known.
 pub(super) fn trust(facts: &EksFacts, found: &mut Vec<Finding>) {
     let Some(issuer) = &facts.cluster.issuer else { return };
     let issuer = issuer.trim_start_matches("https://");
-    let mut roles: BTreeMap<&str, BTreeSet<(String, String)>> = BTreeMap::new();
+    let mut roles: BTreeMap<&str, Trusted> = BTreeMap::new();
     for rule in facts.rules.iter().filter(|rule| !has_pod_identity(rule)) {
         if let Some(role) = &rule.gives.role_arn {
-            roles.entry(role).or_default().insert(rule.account());
+            let trusted = roles.entry(role).or_default();
+            trusted.accounts.insert(rule.account());
+            trusted.audiences.insert(rule.gives.audience().to_owned());
         }
     }
-    for (role, accounts) in roles {
-        let policy = trust_policy(role, &accounts, issuer);
+    for (role, trusted) in roles {
+        let policy = trust_policy(role, &trusted, issuer);
         let statement = &policy["Statement"][0];
         let equals = &statement["Condition"]["StringEquals"];
         let what = format!(
             "its trust policy must let {} do sts:AssumeRoleWithWebIdentity where {issuer}:aud is {} and {issuer}:sub is one of {}",
             statement["Principal"]["Federated"].as_str().unwrap_or_default(),
-            equals[format!("{issuer}:aud")].as_str().unwrap_or_default(),
+            plain(&equals[format!("{issuer}:aud")]),
             equals[format!("{issuer}:sub")],
         );
         found.push(Finding::new(Code::TrustPolicy, role, what));

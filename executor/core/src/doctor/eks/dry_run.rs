@@ -3,15 +3,15 @@
 
 use serde_json::Value;
 
-use super::facts::{DryRun, EksFacts, RuleFacts};
+use super::facts::{DryRun, RuleFacts};
 use super::{Code, Finding};
-use crate::identity::irsa::{ANNOTATION_AUDIENCE, Credentials, DEFAULT_AUDIENCE, check_audience};
+use crate::identity::irsa::{Credentials, check};
 use crate::identity::sgp::{Asks, FARGATE_POD_SG, POD_ENI, pod_asks_for_branch};
 
 /// What the pod identity webhook adds to a pod of an association.
 const LABEL_POD_IDENTITY: &str = "eks.amazonaws.com/pod-identity";
 
-pub(super) fn of_rule(facts: &EksFacts, rule: &RuleFacts, found: &mut Vec<Finding>) {
+pub(super) fn of_rule(rule: &RuleFacts, found: &mut Vec<Finding>) {
     match &rule.dry_run {
         DryRun::NotTried => {}
         DryRun::Unknown(why) => {
@@ -20,7 +20,7 @@ pub(super) fn of_rule(facts: &EksFacts, rule: &RuleFacts, found: &mut Vec<Findin
         }
         DryRun::Refused(said) => found.push(refused(rule, said)),
         DryRun::Admitted(pod) => {
-            role(facts, rule, pod, found);
+            role(rule, pod, found);
             groups(rule, pod, found);
         }
     }
@@ -46,12 +46,9 @@ pub(super) fn has_pod_identity(rule: &RuleFacts) -> bool {
     }
 }
 
-fn role(facts: &EksFacts, rule: &RuleFacts, pod: &Value, found: &mut Vec<Finding>) {
+fn role(rule: &RuleFacts, pod: &Value, found: &mut Vec<Finding>) {
     let Some(role) = &rule.gives.role_arn else { return };
-    let account = facts.cluster.accounts.get(&rule.account());
-    let audience =
-        account.and_then(|account| account["metadata"]["annotations"][ANNOTATION_AUDIENCE].as_str());
-    match check_audience(pod, role, audience.unwrap_or(DEFAULT_AUDIENCE)) {
+    match check(pod, role, rule.gives.audience()) {
         Ok(Credentials::WebIdentity) => {}
         Ok(Credentials::PodIdentity) => {
             let what = format!("it demands {role}, and its pod gets the credentials of an association");

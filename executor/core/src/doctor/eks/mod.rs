@@ -43,7 +43,7 @@ pub fn examine_eks(facts: &EksFacts) -> Vec<Finding> {
         template::template(rule, &mut found);
         policies::of_rule(facts, rule, &mut found);
         accounts::of_rule(facts, rule, &mut found);
-        dry_run::of_rule(facts, rule, &mut found);
+        dry_run::of_rule(rule, &mut found);
     }
     policies::broken(facts, &mut found);
     accounts::trust(facts, &mut found);

@@ -53,21 +53,13 @@ pub enum Credentials {
 }
 
 /// Whether `pod`, the object that CREATE returned, has credentials for `expected_role` in every container that the
-/// webhook treats. Tokens are for [`DEFAULT_AUDIENCE`].
+/// webhook treats. `audience`: of its tokens, [`DEFAULT_AUDIENCE`] unless the service account's annotation
+/// [`ANNOTATION_AUDIENCE`] names another. An empty one leaves it out of the volume: the token is for the API server then.
 ///
 /// # Errors
 /// The [`Fault`] of the worker's container, else of the first other one. One that a retry does not help goes before one
 /// that it does.
-pub fn check(pod: &Value, expected_role: &str) -> Result<Credentials, Fault> {
-    check_audience(pod, expected_role, DEFAULT_AUDIENCE)
-}
-
-/// As [`check`], for a service account whose annotation [`ANNOTATION_AUDIENCE`] names another audience. An empty one
-/// leaves it out of the volume: the token is for the API server then.
-///
-/// # Errors
-/// As [`check`].
-pub fn check_audience(pod: &Value, expected_role: &str, audience: &str) -> Result<Credentials, Fault> {
+pub fn check(pod: &Value, expected_role: &str, audience: &str) -> Result<Credentials, Fault> {
     let skipped =
         pod["metadata"]["annotations"][ANNOTATION_SKIP].as_str().map(skipped_containers).unwrap_or_default();
     let containers = list(&pod["spec"]["containers"]);

@@ -45,7 +45,7 @@ fn with_env(mut container: Value, entry: Value) -> Value {
 }
 
 fn wrong(pod: &Value) -> (String, Wrong) {
-    let fault = check(pod, ROLE).unwrap_err();
+    let fault = check(pod, ROLE, DEFAULT_AUDIENCE).unwrap_err();
     assert!(!fault.is_silent(), "{fault}");
     match fault {
         Fault::Wrong { container, what, .. } => (container, what),
@@ -55,17 +55,17 @@ fn wrong(pod: &Value) -> (String, Wrong) {
 
 #[test]
 fn both_kinds_of_credentials() {
-    assert_eq!(check(&pod(&[container("base")]), ROLE), Ok(Credentials::WebIdentity));
-    assert_eq!(check(&pod(&[pod_identity("base")]), ROLE), Ok(Credentials::PodIdentity));
+    assert_eq!(check(&pod(&[container("base")]), ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&pod(&[pod_identity("base")]), ROLE, DEFAULT_AUDIENCE), Ok(Credentials::PodIdentity));
     let mut with_init = pod(&[container("base"), container("sidecar")]);
     with_init["spec"]["initContainers"] = json!([container("init")]);
-    assert_eq!(check(&with_init, ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&with_init, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
 }
 
 #[test]
 fn nothing_anywhere_is_the_silent_webhook() {
     let bare = pod(&[json!({ "name": "sidecar" }), json!({ "name": "base", "env": [] })]);
-    let fault = check(&bare, ROLE).unwrap_err();
+    let fault = check(&bare, ROLE, DEFAULT_AUDIENCE).unwrap_err();
     assert!(fault.is_silent());
     assert_eq!(fault, Fault::NotInjected { container: "base".into(), role: ROLE.into() });
     assert!(fault.to_string().contains("it was down"));
@@ -77,7 +77,7 @@ fn nothing_anywhere_is_the_silent_webhook() {
 #[test]
 fn an_object_without_containers() {
     for object in [json!({}), json!({ "kind": "Status" }), json!({ "spec": { "containers": [] } })] {
-        assert_eq!(check(&object, ROLE), Err(Fault::NoContainer));
+        assert_eq!(check(&object, ROLE, DEFAULT_AUDIENCE), Err(Fault::NoContainer));
     }
 }
 
@@ -87,7 +87,7 @@ fn a_container_that_was_left_out() {
     assert_eq!(wrong(&added_later), ("proxy".into(), Wrong::LeftOut));
     let mut named = added_later;
     named["metadata"]["annotations"] = json!({ ANNOTATION_SKIP: "proxy" });
-    assert_eq!(check(&named, ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&named, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
 }
 
 #[test]
@@ -141,11 +141,11 @@ fn the_token_is_mounted_where_the_variable_says() {
     let mut single_file = pod(&[container("base")]);
     single_file["spec"]["containers"][0]["volumeMounts"][0] =
         json!({ "name": "aws-iam-token", "mountPath": format!("{FOLDER}/token"), "subPath": "token" });
-    assert_eq!(check(&single_file, ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&single_file, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
     let mut windows = pod(&[container("base")]);
     let file = "C:\\var\\run\\secrets\\eks.amazonaws.com\\serviceaccount\\token";
     windows["spec"]["containers"][0]["env"][1]["value"] = json!(file);
-    assert_eq!(check(&windows, ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&windows, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
 }
 
 #[test]
@@ -154,10 +154,10 @@ fn the_token_is_for_the_expected_audience() {
     let token = &mut other["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
     token["audience"] = json!("sts.amazonaws.com.cn");
     assert!(matches!(wrong(&other).1, Wrong::Audience { .. }));
-    assert_eq!(check_audience(&other, ROLE, "sts.amazonaws.com.cn"), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&other, ROLE, "sts.amazonaws.com.cn"), Ok(Credentials::WebIdentity));
     let token = &mut other["spec"]["volumes"][0]["projected"]["sources"][0]["serviceAccountToken"];
     token.as_object_mut().unwrap().remove("audience");
-    assert_eq!(check_audience(&other, ROLE, ""), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&other, ROLE, ""), Ok(Credentials::WebIdentity));
 }
 
 #[test]
@@ -172,10 +172,10 @@ fn variables_that_the_sdks_heed_first() {
         );
     }
     let name = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
-    assert_eq!(check(&set(container("base"), name), ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&set(container("base"), name), ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
     assert_eq!(wrong(&set(pod_identity("base"), name)).1, Wrong::Shadowed { name });
     let emptied = pod(&[with_env(container("base"), json!({ "name": "AWS_ACCESS_KEY_ID" }))]);
-    assert_eq!(check(&emptied, ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(check(&emptied, ROLE, DEFAULT_AUDIENCE), Ok(Credentials::WebIdentity));
 }
 
 #[test]
@@ -187,7 +187,10 @@ fn web_identity_goes_before_pod_identity() {
         wrong(&pod(&[with_env(pod_identity("base"), uri.clone())])).1,
         Wrong::Uri { found: "http://x".into() }
     );
-    assert_eq!(check(&pod(&[with_env(container("base"), uri)]), ROLE), Ok(Credentials::WebIdentity));
+    assert_eq!(
+        check(&pod(&[with_env(container("base"), uri)]), ROLE, DEFAULT_AUDIENCE),
+        Ok(Credentials::WebIdentity)
+    );
 }
 
 #[test]

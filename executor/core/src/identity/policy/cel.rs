@@ -153,9 +153,8 @@ fn of_pod(all: &mut Variables) {
     let audience = "s.serviceAccountToken.?audience.orValue('')";
     let only = |volume: &str, of: &str| {
         format!(
-            "(v.name == {} && v.?projected.?sources.orValue([]).all(s, has(s.serviceAccountToken) && {audience} == {}))",
-            text(volume),
-            text(of)
+            "(v.name == {} && v.?projected.?sources.orValue([]).all(s, has(s.serviceAccountToken) && {audience} == {of}))",
+            text(volume)
         )
     };
     all.add(
@@ -164,8 +163,11 @@ fn of_pod(all: &mut Variables) {
             "variables.volumes.filter(v, has(v.projected) && (\n  (v.name.startsWith('kube-api-access-') && \
              variables.automount != 'false' && v.?projected.?sources.orValue([]).all(s, !has(s.secret) && \
              (!has(s.serviceAccountToken) || {audience} == '')))\n  || {}\n  || {}\n)).map(v, v.name)",
-            only("aws-iam-token", DEFAULT_AUDIENCE),
-            only("eks-pod-identity-token", POD_IDENTITY_AUDIENCE),
+            only(
+                "aws-iam-token",
+                &format!("variables.row[?'audience'].orValue([{}])[0]", text(DEFAULT_AUDIENCE))
+            ),
+            only("eks-pod-identity-token", &text(POD_IDENTITY_AUDIENCE)),
         ),
     );
     all.add(
@@ -178,7 +180,12 @@ fn of_pod(all: &mut Variables) {
 /// What an update changed of a pod by which it could get another identity. The API server lets nothing else of it change
 /// that counts: images, labels and annotations can.
 fn changed() -> String {
-    let own = list(&[LABEL_RULE, admitted::ANNOTATION_ROLE, admitted::ANNOTATION_GROUPS]);
+    let own = list(&[
+        LABEL_RULE,
+        admitted::ANNOTATION_ROLE,
+        admitted::ANNOTATION_AUDIENCE,
+        admitted::ANNOTATION_GROUPS,
+    ]);
     let prefixes = list(&READ_BY_CONTROLLERS);
     let of_map = |map: &str| {
         let (new, old) = (format!("variables.{map}"), format!("oldObject.metadata.?{map}.orValue({{}})"));

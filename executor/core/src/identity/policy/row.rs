@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::admitted::{ANNOTATION_GROUPS, ANNOTATION_ROLE};
+use super::super::admitted::{ANNOTATION_AUDIENCE, ANNOTATION_GROUPS, ANNOTATION_ROLE};
 use super::super::rules::Rule;
 use super::super::surface::{Item, READ_BY_CONTROLLERS, Surface};
 use super::super::{Freedom, GATE};
@@ -73,7 +73,8 @@ pub(super) fn row<'a>(rule: &Rule, plain: &Value, admitted: impl Iterator<Item =
         let kept = pairs(&plain["metadata"][key], |name| !free(Freedom::Labels) && held(name));
         row.insert(key, kept);
     }
-    let demanded = |name: &str| [ANNOTATION_ROLE, ANNOTATION_GROUPS].contains(&name);
+    row.insert("audience", rule.gives.token_audience.iter().cloned().collect());
+    let demanded = |name: &str| [ANNOTATION_ROLE, ANNOTATION_AUDIENCE, ANNOTATION_GROUPS].contains(&name);
     row.insert("demands", pairs(&plain["metadata"]["annotations"], demanded));
     let given = |name: &str| rule.gives.node_selector.contains_key(name);
     let nodes = pairs(&plain["spec"]["nodeSelector"], |name| !free(Freedom::NodeSelector) && given(name));

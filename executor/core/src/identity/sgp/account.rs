@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::identity::Labels;
 use crate::identity::field::Field;
-use crate::identity::irsa::ANNOTATION_ROLE;
+use crate::identity::irsa::{ANNOTATION_AUDIENCE, ANNOTATION_ROLE, DEFAULT_AUDIENCE};
 use crate::pod::FieldError;
 
 /// All known service accounts, by namespace and name. A watch keeps it with [`ServiceAccounts::insert`] and
@@ -21,19 +21,22 @@ struct Account {
     labels: Labels,
     /// Annotation `eks.amazonaws.com/role-arn`.
     role: Option<String>,
+    /// Annotation `eks.amazonaws.com/audience`.
+    audience: Option<String>,
 }
 
 impl ServiceAccounts {
     /// Adds a service account, or replaces the one of the same name.
     pub fn insert(&mut self, namespace: &str, name: &str, labels: Labels) {
-        let account = Account { labels, role: None };
+        let account = Account { labels, role: None, audience: None };
         self.namespaces.entry(namespace.to_owned()).or_default().insert(name.to_owned(), account);
     }
 
-    /// Notes the role that a known service account carries.
-    pub fn set_role(&mut self, namespace: &str, name: &str, role: Option<String>) {
+    /// Notes the role that a known service account carries, and the audience of its tokens.
+    pub fn set_role(&mut self, namespace: &str, name: &str, role: Option<String>, audience: Option<String>) {
         if let Some(account) = self.namespaces.get_mut(namespace).and_then(|names| names.get_mut(name)) {
             account.role = role;
+            account.audience = audience;
         }
     }
 
@@ -52,7 +55,8 @@ impl ServiceAccounts {
         let namespace = metadata.get("namespace")?.text()?;
         self.insert(&namespace, &name, metadata.get("labels")?.map()?);
         let annotations = metadata.get("annotations")?.map()?;
-        self.set_role(&namespace, &name, annotations.get(ANNOTATION_ROLE).cloned());
+        let of = |name: &str| annotations.get(name).cloned();
+        self.set_role(&namespace, &name, of(ANNOTATION_ROLE), of(ANNOTATION_AUDIENCE));
         Ok(())
     }
 
@@ -74,5 +78,11 @@ impl ServiceAccounts {
     /// The ARN of the role that a service account carries.
     pub fn role(&self, namespace: &str, name: &str) -> Option<&str> {
         self.namespaces.get(namespace)?.get(name)?.role.as_deref()
+    }
+
+    /// The audience of a known service account's tokens for its role.
+    pub fn audience(&self, namespace: &str, name: &str) -> Option<&str> {
+        let account = self.namespaces.get(namespace)?.get(name)?;
+        Some(account.audience.as_deref().unwrap_or(DEFAULT_AUDIENCE))
     }
 }

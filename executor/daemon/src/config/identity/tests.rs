@@ -2,6 +2,7 @@ use toml::de::DeTable;
 use windlass_core::identity::irsa::shadowing_env;
 use windlass_core::identity::rules::Facts;
 
+use super::aws::is_role_arn;
 use super::*;
 
 fn read_text(text: &str) -> (Option<Rules>, Vec<String>) {
@@ -75,6 +76,22 @@ name = "a"
             "w.toml:13:8: a rule in line 2 is called `a` too",
             "w.toml:12:1: rule `a` has no `match`",
             "w.toml:2:1: there are rules, and nothing says what other tasks get",
+        ]
+    );
+}
+
+#[test]
+fn the_audience_of_a_roles_tokens_may_be_another() {
+    let role = "role-arn = \"arn:aws:iam::111122223333:role/x\"\n";
+    let (rules, faults) = read_text(&format!("[identity.default]\n{role}token-audience = \"corp\"\n"));
+    assert_eq!(faults, [""; 0]);
+    assert_eq!(rules.unwrap().find(&Facts::default()).unwrap().gives.audience(), "corp");
+    let (_, faults) = read_text("[identity.default]\ntoken-audience = \"\"\n");
+    assert_eq!(
+        faults,
+        [
+            "w.toml:2:18: `token-audience` is of no role",
+            "w.toml:2:18: an empty `token-audience` is the API server's own",
         ]
     );
 }

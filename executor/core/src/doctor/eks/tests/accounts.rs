@@ -28,10 +28,14 @@ fn service_accounts_and_their_roles() {
     );
     let with_role = |key: &str, value: &str| with(json!({ "eks.amazonaws.com/role-arn": ROLE, key: value }));
     let found = with_role("eks.amazonaws.com/audience", "vault");
-    assert_eq!(found[0], format!("warning token-audience: {at}: the audience is `vault`"));
+    let expected = format!(
+        "error token-audience: {at}: the audience is `vault`, and rule etl (line 2) expects `sts.amazonaws.com`"
+    );
+    assert_eq!(found[0], expected);
+    let empty = with_role("eks.amazonaws.com/audience", "");
     assert!(
-        found[1].starts_with("error dry-run-without-role") || found[0].starts_with("warning"),
-        "{found:?}"
+        empty[0].contains("the audience is empty, so its tokens are for the API server, and"),
+        "{empty:?}"
     );
     let expires = |text: &str| with_role("eks.amazonaws.com/token-expiration", text).join("\n");
     let warning = format!("warning token-expiration: {at}: ");

@@ -72,6 +72,10 @@ struct Node {
     /// Bind unassigned pods to this node (a scheduler for one node).
     #[arg(long)]
     bind_pods: bool,
+    /// As the VPC CNI of EKS: a pod whose first container asks for `vpc.amazonaws.com/pod-eni` starts once the annotation
+    /// of this name gives it its address.
+    #[arg(long)]
+    branch_interfaces: bool,
     /// Pods that the node takes; more stay Unschedulable.
     #[arg(long, default_value_t = 110)]
     max_pods: usize,
@@ -112,6 +116,7 @@ impl Node {
         let log_dir = std::fs::canonicalize(&log_dir)?;
         Ok(KubeletOptions {
             bind_pods: self.bind_pods,
+            branch_interfaces: self.branch_interfaces,
             max_pods: self.max_pods,
             max_running: self.max_running,
             entrypoint: self.entrypoint,

@@ -120,6 +120,11 @@ impl Controller {
         self.shared.lock().drops = pods;
     }
 
+    /// Pods whose jobs were dropped so far.
+    pub fn dropped(&self) -> usize {
+        self.shared.lock().dropped.len()
+    }
+
     /// Interfaces of a node that count against its limit, those that cool down included.
     pub fn used(&self, node: &str) -> usize {
         self.shared.lock().trunks.get(node).map_or(0, Trunk::used)

@@ -18,10 +18,12 @@ use crate::plan::{Fault, Form};
 const TICK: Duration = Duration::from_millis(100);
 /// Longer than the lease of 4.5 s: when it wakes, another one leads.
 const PAUSE: Duration = Duration::from_millis(6_500);
-/// How long a storm, a full quota and a full disk last: longer than from one run's trigger to the next one's. They
+/// How long a storm, a full quota, a full disk and a silent webhook last: longer than from one run's trigger to the next one's. They
 /// go on after that until something has run into them.
 const HOLDS: Duration = Duration::from_secs(9);
 const HOLDS_AT_MOST: Duration = Duration::from_secs(40);
+/// Pods whose interfaces are never made, of the five with security groups that a run has.
+const JOBS: usize = 2;
 /// A fault that can't be done, for want of an API server or of pods, is tried again for so long.
 const BEGINS_WITHIN: Duration = Duration::from_secs(60);
 /// After an end that could not be: the API server may be away.
@@ -39,6 +41,8 @@ enum Holding {
     Pooler,
     /// Containers that had found it full before.
     Disk(u64),
+    /// Pods that it had been asked about before.
+    Webhook(u64),
     Storm(String),
     /// The quota, and what the API server had refused for quotas before.
     Quota(String, u64),
@@ -52,6 +56,7 @@ impl Holding {
             Self::ApiServer => "the API server is started again",
             Self::Pooler => "the pooler is started again",
             Self::Disk(_) => "the disk of the logs has room again",
+            Self::Webhook(_) => "EKS's webhook gives roles again",
             Self::Storm(_) => "the daemons have their seats again",
             Self::Quota(..) => "the quota is gone",
             Self::Namespace => "the namespace is there again",
@@ -179,6 +184,14 @@ impl Chaos {
                 on.fill_disk(false)?;
                 self.seen.insert(Fault::FillDisk, starts);
             }
+            Holding::Webhook(before) => {
+                let asked = on.aws.asked() - before;
+                if asked == 0 && !enough {
+                    return Ok(false);
+                }
+                on.aws.silence(false);
+                *self.seen.entry(Fault::SilenceWebhook).or_default() += asked;
+            }
             Holding::Storm(name) => {
                 let refused = cluster_faults::refused_by_storm(on, name).await?;
                 if refused == 0 && !enough {
@@ -283,6 +296,15 @@ impl Chaos {
                 on.fill_disk(true)?;
                 self.hold(Holding::Disk(on.starts_without_room()), HOLDS);
                 format!("the disk of the logs is full for {HOLDS:?}")
+            }
+            Fault::SilenceWebhook => {
+                on.aws.silence(true);
+                self.hold(Holding::Webhook(on.aws.asked()), HOLDS);
+                format!("EKS's webhook for roles is silent for {HOLDS:?}")
+            }
+            Fault::DropInterfaces => {
+                on.aws.drop_jobs(JOBS);
+                format!("the next {JOBS} pods with security groups get no interface")
             }
         })
     }

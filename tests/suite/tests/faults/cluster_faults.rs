@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use windlass_lab::{daemon, plain_http};
 use windlass_sim::Rng;
 
+use crate::aws;
 use crate::deployment::{Deployment, NAMESPACE};
 
 /// Pods that a full namespace has room for: fewer than one run of the DAG makes at once.
@@ -127,11 +128,12 @@ pub(crate) async fn make_namespace_again(on: &Deployment) -> Result<bool> {
         None => on.plane.create_namespace(NAMESPACE).await?,
     }
     daemon::give_rights(&on.plane, NAMESPACE).await?;
+    aws::give_identities(&on.plane).await?;
     Ok(true)
 }
 
 /// What was made, or was there before.
-fn made<T>(created: kube::Result<T>) -> Result<()> {
+pub(crate) fn made<T>(created: kube::Result<T>) -> Result<()> {
     match created {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),

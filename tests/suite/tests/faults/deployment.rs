@@ -1,5 +1,5 @@
 //! What is attacked: PostgreSQL, PgBouncer, etcd, kube-apiserver and its controllers, two schedulers and a DAG processor
-//! of a real Airflow, two daemons, a kubelet with light workers. The proxies stand before the servers; the test itself
+//! of a real Airflow, two daemons, AWS's side of the cluster, a kubelet with light workers. The proxies stand before the servers; the test itself
 //! looks past them.
 
 use std::collections::BTreeMap;
@@ -28,11 +28,14 @@ use windlass_lab::{binaries, plain_http, ports};
 use windlass_suite::setup::{self, CONNECTION};
 use windlass_suite::{helpers_of, kill_all};
 
+use crate::aws::{self, Aws};
 use crate::part::Part;
 use crate::story::Story;
 
 /// Where worker pods go. Not where Airflow and its account are: with those the daemons would go too.
 pub(crate) const NAMESPACE: &str = "workers";
+/// What runs them.
+pub(crate) const NODE: &str = "faults";
 /// Light workers that run at once.
 const RUNNING_MAX: &str = "120";
 /// Of the pooler to the database: for both daemons.
@@ -55,6 +58,7 @@ pub(crate) struct Deployment {
     pub(crate) database_proxy: Proxy,
     /// Of schedulers and workers.
     pub(crate) airflow_proxy: Proxy,
+    pub(crate) aws: Aws,
     pub(crate) plane: ControlPlane,
     pub(crate) pool: PgPool,
     /// In transaction mode. `None` if there is none on this machine.
@@ -90,6 +94,7 @@ impl Deployment {
         plane.create_namespace(NAMESPACE).await?;
         let account = daemon::give_account(&plane, daemon::HOME).await?;
         daemon::give_rights(&plane, NAMESPACE).await?;
+        let aws = Aws::install(&plane).await?;
         let api_proxy = Proxy::start(port_of(plane.url())?).await?;
         let for_daemons = pooler.as_ref().map_or(postgres.port(), PgBouncer::port);
         let (database_proxy, airflow_proxy) =
@@ -106,18 +111,21 @@ impl Deployment {
         let kubeconfig = folder.join("kubeconfig");
         let ours = format!("https://127.0.0.1:{}", api_proxy.port());
         fs::write(&kubeconfig, fs::read_to_string(&account)?.replace(plane.url(), &ours))?;
-        let template = setup::write_light_template(&airflow, &folder, &[("SUITE_DEMANDS", "SUITE_HOOKED")])?;
+        let template = setup::write_light_template(&airflow, &folder, &[("SUITE_DEMANDS", aws::DEMANDED)])?;
         give_hook(&mut airflow, &folder)?;
 
         let ports = [ports::free()?, ports::free()?];
         let mut env = setup::daemon_env(airflow.env(), &kubeconfig, NAMESPACE, &template, &folder);
         env.insert(CONNECTION.into(), through(&database_proxy, daemon::NAME));
+        env.insert("WINDLASS_CONFIG".into(), aws::write_rules(&folder)?);
+        env.insert("WINDLASS__LAUNCH__BRANCH_INTERFACE_TIMEOUT_SECONDS".into(), aws::PATIENCE.into());
         let daemons = daemons(&env, ports, &folder)?;
         let airflow_parts = airflow_parts(&airflow, &folder)?;
         let sign = folder.join(FULL_DISK).display().to_string();
-        let node = ["--bind-pods", "--node", "faults", "--max-pods", "1000", "--max-running", RUNNING_MAX];
-        let node = [node.as_slice(), &["--full-disk-while", &sign]].concat();
+        let node = ["--bind-pods", "--node", NODE, "--max-pods", "1000", "--max-running", RUNNING_MAX];
+        let node = [node.as_slice(), &["--full-disk-while", &sign, "--branch-interfaces"]].concat();
         let kubelet = setup::start_kubelet(&plane, &folder, &node)?;
+        aws.take_node(&plane).await?;
         let pool = PgPoolOptions::new().max_connections(4).acquire_timeout(LOOK_WITHIN);
         let pool = pool.connect(&postgres.url(&database)).await.context("connect to the database")?;
         let airflow = Arc::new(airflow);
@@ -129,6 +137,7 @@ impl Deployment {
             api_proxy,
             database_proxy,
             airflow_proxy,
+            aws,
             plane,
             pool,
             pooler,

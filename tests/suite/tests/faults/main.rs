@@ -1,7 +1,8 @@
 //! Real faults on real parts: nothing is lost, nothing is doubled, nothing is stuck.
 //!
 //! PostgreSQL behind PgBouncer, etcd, kube-apiserver and its controllers, two schedulers of a real Airflow with the
-//! plugin, two daemons as they are shipped, and pods that are processes; all of them are killed, cut off, silenced,
+//! plugin, two daemons as they are shipped with identity rules, the webhooks and the controller by which EKS gives pods
+//! their roles and security groups, and pods that are processes; all of them are killed, cut off, silenced,
 //! paused, throttled and filled up while DAG runs go through them (`plan.rs` has the list). Workers are light ones: a
 //! real `airflow tasks run` costs seconds of CPU, and 2,000 of them do not fit ten minutes on two cores;
 //! tests/suite/tests/airflow.rs has the real ones. Each body appends one line with the key of its queueing to a file. At
@@ -16,6 +17,7 @@
 //! `WINDLASS_FAULTS_SEED=N` another plan. The short form tells seconds; only the long one, on a machine of its own, holds
 //! them to what was promised. A run that fails keeps its logs and rows, and says where.
 
+mod aws;
 mod chaos;
 mod cluster_faults;
 mod deployment;

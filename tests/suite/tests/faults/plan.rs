@@ -39,6 +39,10 @@ pub(crate) enum Fault {
     DeleteNamespace,
     /// The disk of the pods' logs has no room.
     FillDisk,
+    /// EKS's webhook for roles is silent: pods come without theirs, and must not start.
+    SilenceWebhook,
+    /// The controller loses the jobs of pods with security groups: they never get an interface.
+    DropInterfaces,
     /// etcd forgets its history, and watches begin anew.
     Compact,
     /// Somebody deletes pods, some of them by force.
@@ -91,6 +95,8 @@ impl Form {
                 (F::FillQuota, 1),
                 (F::DeleteNamespace, 1),
                 (F::FillDisk, 1),
+                (F::SilenceWebhook, 1),
+                (F::DropInterfaces, 1),
             ],
             api_outage: Duration::from_secs(5),
             samples: 3,
@@ -125,6 +131,8 @@ impl Form {
                 (F::FillQuota, 6),
                 (F::DeleteNamespace, 3),
                 (F::FillDisk, 5),
+                (F::SilenceWebhook, 6),
+                (F::DropInterfaces, 6),
             ],
             api_outage: Duration::from_secs(20),
             samples: 20,

@@ -21,7 +21,14 @@ use crate::plan::{Fault, Form};
 /// Stories that are told of a failure: more help nobody.
 const STORIES_MAX: usize = 5;
 /// Faults whose effect is counted: those that something must run into.
-const SEEN: [Fault; 4] = [Fault::Storm, Fault::FillQuota, Fault::DeleteNamespace, Fault::FillDisk];
+const SEEN: [Fault; 6] = [
+    Fault::Storm,
+    Fault::FillQuota,
+    Fault::DeleteNamespace,
+    Fault::FillDisk,
+    Fault::SilenceWebhook,
+    Fault::DropInterfaces,
+];
 /// Lines of what is wrong that are shown: one fault can leave hundreds, all alike.
 const WORDS_MAX: usize = 40;
 const LOOK: Duration = Duration::from_millis(500);
@@ -42,6 +49,7 @@ pub(crate) async fn judge(on: &mut Deployment, chaos: &mut Chaos, form: &Form) -
     on.story.say("the wait for the end of all work is over");
     let mut wrong = Wrong::default();
     std::mem::take(&mut chaos.violations).into_iter().for_each(|word| wrong.say(word));
+    chaos.seen.insert(Fault::DropInterfaces, on.aws.dropped() as u64);
     for fault in SEEN {
         let planned = form.faults.iter().any(|(planned, _)| *planned == fault);
         if planned && chaos.seen.get(&fault).is_none_or(|count| *count == 0) {

@@ -44,6 +44,8 @@ PODS = {
     "service_account": override(service_account_name="nobody"),
     "invalid_spec": override(container=TOO_MUCH),
     "unschedulable": override(node_selector={"disk": "fast"}),
+    "identity_denied": override(service_account_name="admin"),
+    "identity_missing": {},
 }
 
 

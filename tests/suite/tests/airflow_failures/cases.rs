@@ -50,7 +50,7 @@ enum Deleted {
 }
 
 /// In the order of the page.
-pub(crate) const CASES: [Case; 12] = [
+pub(crate) const CASES: [Case; 14] = [
     Case {
         task: "image_pull_back_off",
         happened: "ImagePullBackOff, until `launch.pending-timeout-seconds` is over",
@@ -93,6 +93,16 @@ pub(crate) const CASES: [Case; 12] = [
     Case {
         task: "unschedulable",
         happened: "Unschedulable, until `launch.pending-timeout-seconds` is over",
+        how: How::ByItself,
+    },
+    Case {
+        task: "identity_denied",
+        happened: "A `pod_override` asks for the service account of another team, and an identity rule keeps to its own",
+        how: How::ByItself,
+    },
+    Case {
+        task: "identity_missing",
+        happened: "EKS gives the pods no role, and an identity rule demands one",
         how: How::ByItself,
     },
 ];

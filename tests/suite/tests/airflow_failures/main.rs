@@ -12,8 +12,9 @@ mod written;
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use windlass_lab::prepare::Series;
-use windlass_suite::{Setup, Stack};
+use windlass_lab::prepare::{Series, workspace};
+
+use windlass_suite::{NAMESPACE, Setup, Stack};
 
 use crate::cases::CASES;
 
@@ -36,7 +37,10 @@ async fn the_sentences_that_authors_read_are_those_of_the_page() -> Result<()> {
         ..Setup::suite(Series::default())
     };
     setup.env.extend(ENV.map(|(name, value)| (name, value.to_owned())));
+    let rules = workspace().join("tests/suite/tests/airflow_failures/windlass.toml");
+    setup.env.push(("WINDLASS_CONFIG", rules.display().to_string()));
     let stack = Stack::start(setup).await?;
+    stack.plane.create_service_account(NAMESPACE, "finance").await?;
     quota::fill(&stack).await?;
     let run = stack.trigger(DAG).await?;
     let (rows, held) = futures::try_join!(

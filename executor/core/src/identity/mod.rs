@@ -11,6 +11,7 @@ mod field;
 pub mod guard;
 pub mod irsa;
 pub mod lint;
+mod lookup;
 pub mod manifests;
 pub mod pattern;
 pub mod policy;

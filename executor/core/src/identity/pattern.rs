@@ -16,8 +16,9 @@ pub struct Pattern {
     form: Form,
 }
 
+/// How it is matched.
 #[derive(Clone, Debug)]
-enum Form {
+pub(super) enum Form {
     /// Nothing in it is special.
     Exact,
     /// `*`, `?`, `[abc]`, `{a,b}`.
@@ -69,6 +70,10 @@ impl Pattern {
             Form::Glob(glob) => glob.is_match(text),
             Form::Regex(regex) => regex.is_match(text),
         }
+    }
+
+    pub(super) fn form(&self) -> &Form {
+        &self.form
     }
 
     /// The text itself, where it stands for no other.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::lookup::Lookup;
 use super::pattern::{Of, Pattern};
 use super::{Freedoms, Identity};
 
@@ -202,6 +203,8 @@ pub struct Miss<'a> {
 #[derive(Clone, Debug)]
 pub struct Rules {
     rules: Vec<Rule>,
+    /// None: they are asked one after the other.
+    lookup: Option<Lookup>,
     otherwise: Option<Rule>,
 }
 
@@ -211,14 +214,23 @@ pub const DEFAULT: &str = "default";
 impl Rules {
     /// `rules`: in the order of the file. `otherwise`: `[identity.default]`, a rule without conditions; None: it denies.
     pub fn new(rules: Vec<Rule>, otherwise: Option<Rule>) -> Self {
-        Self { rules, otherwise }
+        let lookup = Lookup::of(&rules);
+        Self { rules, lookup, otherwise }
     }
 
     /// The rule for a task; None: no rule matches, and the default denies.
     pub fn find(&self, task: &Facts<'_>) -> Option<&Rule> {
-        let holds = |condition: &Condition| condition.patterns.iter().any(|p| task.any(condition.on, p));
-        let found = self.rules.iter().find(|rule| rule.when.iter().all(holds));
+        let found = match &self.lookup {
+            Some(lookup) => lookup.first(task).map(|number| &self.rules[number]),
+            None => self.first(task),
+        };
         found.or(self.otherwise.as_ref())
+    }
+
+    /// One rule after the other.
+    fn first(&self, task: &Facts<'_>) -> Option<&Rule> {
+        let holds = |condition: &Condition| condition.patterns.iter().any(|p| task.any(condition.on, p));
+        self.rules.iter().find(|rule| rule.when.iter().all(holds))
     }
 
     /// The same with the rules that were passed over, and why.

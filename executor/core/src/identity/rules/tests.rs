@@ -77,3 +77,49 @@ fn a_folder_is_told_below_the_dags_folder_and_never_by_two_dots() {
     assert_eq!(folders_up("/a/b").collect::<Vec<_>>(), ["/a/b", "/a"]);
     assert_eq!(folders_up(".").collect::<Vec<_>>(), ["."]);
 }
+
+mod together {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PATTERNS: [&str; 10] =
+        ["a", "b", "a*", "*b", "?", "{a,b}", "[ab]c", "regex:a", "regex:^b$", "regex:[ab]+c"];
+
+    fn conditions() -> impl Strategy<Value = Vec<(Trait, Vec<&'static str>)>> {
+        let on = proptest::sample::select(&Trait::ALL[..]);
+        vec((on, vec(proptest::sample::select(&PATTERNS[..]), 1..4)), 0..4)
+    }
+
+    proptest! {
+        /// All at once, and one after the other: the same rule.
+        #[test]
+        fn the_lookup_finds_what_the_rules_say(
+            rules in vec(conditions(), 0..12),
+            words in vec("[abc]{0,3}", 5),
+            tags in vec("[abc]{1,2}", 0..3),
+            owners in vec("[abc]{1,2}", 0..3),
+            folder in proptest::option::of("[abc](/[abc]{1,2}){0,2}"),
+        ) {
+            let rules = rules.iter().enumerate().map(|(number, when)| {
+                let when: Vec<(Trait, &[&str])> = when.iter().map(|(on, of)| (*on, of.as_slice())).collect();
+                rule(&number.to_string(), &when)
+            });
+            let rules = Rules::new(rules.collect(), None);
+            let task = Facts {
+                dag_id: &words[0],
+                task_id: &words[1],
+                queue: &words[2],
+                pool: &words[3],
+                operator: &words[4],
+                tags: &tags,
+                owners: &owners,
+                folder: folder.as_deref(),
+            };
+            prop_assert!(rules.lookup.is_some());
+            let name = |rule: Option<&Rule>| rule.map(|rule| rule.name.clone());
+            prop_assert_eq!(name(rules.find(&task)), name(rules.first(&task)));
+        }
+    }
+}

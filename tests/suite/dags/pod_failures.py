@@ -45,7 +45,6 @@ PODS = {
     "invalid_spec": override(container=TOO_MUCH),
     "unschedulable": override(node_selector={"disk": "fast"}),
     "identity_denied": override(service_account_name="admin"),
-    "identity_missing": {},
 }
 
 

@@ -50,7 +50,7 @@ enum Deleted {
 }
 
 /// In the order of the page.
-pub(crate) const CASES: [Case; 14] = [
+pub(crate) const CASES: [Case; 13] = [
     Case {
         task: "image_pull_back_off",
         happened: "ImagePullBackOff, until `launch.pending-timeout-seconds` is over",
@@ -98,11 +98,6 @@ pub(crate) const CASES: [Case; 14] = [
     Case {
         task: "identity_denied",
         happened: "A `pod_override` asks for the service account of another team, and an identity rule keeps to its own",
-        how: How::ByItself,
-    },
-    Case {
-        task: "identity_missing",
-        happened: "EKS gives the pods no role, and an identity rule demands one",
         how: How::ByItself,
     },
 ];

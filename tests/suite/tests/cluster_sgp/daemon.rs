@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use windlass_eks::branch::{Call, Refusal};
+use windlass_eks::server::MUTATE_SGP;
 use windlass_suite::daemon::{Daemon, Database, until, with_rules};
 
 use crate::world::{NAMESPACE, World, interfaces};
@@ -152,6 +153,25 @@ async fn a_policy_that_comes_late_is_waited_for_and_no_pod_is_made_before() -> R
     policy(&work.world).await?;
     let running = work.many_run(1, &["db1"]).await?;
     ensure!(running[0]["metadata"]["labels"]["windlass.dev/attempt"] == "1", "{}", running[0]);
+    Ok(())
+}
+
+/// The webhook refuses such a pod with 403, which is no judgement on it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_that_the_controller_does_not_know_yet_is_waited_for() -> Result<()> {
+    let work = Work::start(World::start(9).await?).await?;
+    work.world.groups.known.hide_account(NAMESPACE, "db-worker");
+    let asked = work.world.groups.webhooks.calls(MUTATE_SGP);
+    work.database.queue("db1", NOTHING)?;
+    until("the create is tried again", async || {
+        Ok((work.world.groups.webhooks.calls(MUTATE_SGP) >= asked + 2).then_some(()))
+    })
+    .await?;
+    ensure!(work.world.pods_of("db1").await?.is_empty(), "the webhook lets it pass");
+    work.world.groups.known.show_account(NAMESPACE, "db-worker");
+    let running = work.many_run(1, &["db1"]).await?;
+    ensure!(running[0]["metadata"]["labels"]["windlass.dev/attempt"] == "1", "{}", running[0]);
+    ensure!(interfaces(&running[0])[0]["privateIp"] == running[0]["status"]["podIP"], "{}", running[0]);
     Ok(())
 }
 

@@ -292,6 +292,13 @@ impl Chaos {
             Fault::Storm => self.order(Order::Storm),
             Fault::FillQuota => self.order(Order::Quota),
             Fault::DeleteNamespace => self.order(Order::Namespace),
+            Fault::FillDisk | Fault::SilenceWebhook | Fault::DropInterfaces => self.around_pods(fault, on)?,
+        })
+    }
+
+    /// What pods find where they are started.
+    fn around_pods(&mut self, fault: Fault, on: &Deployment) -> Result<String> {
+        Ok(match fault {
             Fault::FillDisk => {
                 on.fill_disk(true)?;
                 self.hold(Holding::Disk(on.starts_without_room()), HOLDS);
@@ -306,6 +313,7 @@ impl Chaos {
                 on.aws.drop_jobs(JOBS);
                 format!("the next {JOBS} pods with security groups get no interface")
             }
+            _ => bail!("{fault:?} is none of those"),
         })
     }
 

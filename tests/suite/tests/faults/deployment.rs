@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,18 +83,7 @@ impl Deployment {
             Ok(()) => Some(block_in_place(|| PgBouncer::start(&postgres, SERVER_CONNECTIONS))?),
             Err(_) => None,
         };
-        // The controllers count quotas and end namespaces.
-        let options = PlaneOptions {
-            service_account_admission: true,
-            controller_manager: true,
-            ..PlaneOptions::default()
-        };
-        let plane = ControlPlane::start(options).await?;
-        plane.create_namespace(daemon::HOME).await?;
-        plane.create_namespace(NAMESPACE).await?;
-        let account = daemon::give_account(&plane, daemon::HOME).await?;
-        daemon::give_rights(&plane, NAMESPACE).await?;
-        let aws = Aws::install(&plane).await?;
+        let (plane, aws, account) = cluster().await?;
         let api_proxy = Proxy::start(port_of(plane.url())?).await?;
         let for_daemons = pooler.as_ref().map_or(postgres.port(), PgBouncer::port);
         let (database_proxy, airflow_proxy) =
@@ -228,6 +217,20 @@ impl Deployment {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Ok(format!("$ windlass {}\n{out}{err}({})", arguments.join(" "), output.status))
     }
+}
+
+/// With AWS's side of it, and a kubeconfig of the daemons' account.
+async fn cluster() -> Result<(ControlPlane, Aws, PathBuf)> {
+    // The controllers count quotas and end namespaces.
+    let options =
+        PlaneOptions { service_account_admission: true, controller_manager: true, ..PlaneOptions::default() };
+    let plane = ControlPlane::start(options).await?;
+    plane.create_namespace(daemon::HOME).await?;
+    plane.create_namespace(NAMESPACE).await?;
+    let account = daemon::give_account(&plane, daemon::HOME).await?;
+    daemon::give_rights(&plane, NAMESPACE).await?;
+    let aws = Aws::install(&plane).await?;
+    Ok((plane, aws, account))
 }
 
 fn holder_of(number: usize) -> String {

@@ -101,6 +101,13 @@ impl Level {
         }
     }
 
+    /// Tests of one executable at once; None: as many as there are cores. Those of some levels wait for servers and
+    /// clocks most of the time: with twice as many they take half as long.
+    pub(super) fn threads(self) -> Option<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        matches!(self, Self::Store | Self::Cluster).then_some(cores * 2)
+    }
+
     /// Whether it needs what `cargo xtask prepare` makes.
     pub(super) fn needs_preparation(self) -> bool {
         match self {

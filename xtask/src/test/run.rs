@@ -45,6 +45,9 @@ pub(super) fn level(
         // Also the output of tests that pass: it says what they skipped.
         command.arg("--show-output").env("WINDLASS_BINARIES_BUILT", "1").env("INSTA_UPDATE", "no");
         command.env(SERIES_VARIABLE, series.name());
+        if let Some(threads) = level.threads() {
+            command.env("RUST_TEST_THREADS", threads.to_string());
+        }
         if *long {
             command.env("WINDLASS_FAULTS_LONG", "1").env("WINDLASS_PARITY_LONG", "1");
         }

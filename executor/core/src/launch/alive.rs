@@ -291,6 +291,7 @@ impl Launch {
             _ => None,
         };
         let pause_ms = if unfit { policy.backoff(self.attempt.0 - 1) } else { 0 };
+        self.unfit += u32::from(unfit);
         let save = self.save_relaunch(&why);
         self.stage = Stage::Relaunching { why, remove, pause_ms, asked: now };
         vec![save]

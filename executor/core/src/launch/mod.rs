@@ -58,6 +58,9 @@ pub struct Launch {
     pub answered: Millis,
     /// A create that was given up may still land until then.
     pub lands_by: Option<Millis>,
+    /// Attempts whose pods admission had made unfit, of this term: nothing was lost with them, so they do not count against
+    /// [`Policy::attempts_max`].
+    pub unfit: u32,
     /// Nodes whose branch network interfaces its pod competes for; None: it needs none, or it is not known yet (after a
     /// restart, until what to run is read).
     pub branches: Option<BranchPool>,
@@ -77,6 +80,7 @@ impl Launch {
             scheduler_job_id: task.spec.scheduler_job_id,
             answered: now,
             lands_by: None,
+            unfit: 0,
             branches: task.spec.branches.clone(),
             stage: Stage::Claiming { spec: Some(task.spec.clone()), asked: now },
         }
@@ -103,6 +107,7 @@ impl Launch {
             scheduler_job_id: row.scheduler_job_id,
             answered: now,
             lands_by: None,
+            unfit: 0,
             branches: None,
             stage,
         }

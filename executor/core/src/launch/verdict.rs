@@ -96,7 +96,7 @@ fn taken_back(end: &PodEnd, why: &str) -> Outcome {
 
 /// The row is still queued: the task body has not begun.
 fn before_the_body(launch: &Launch, end: &PodEnd, policy: &Policy) -> Judgement {
-    let again = launch.attempt.0 < policy.attempts_max;
+    let again = launch.attempt.0.saturating_sub(launch.unfit) < policy.attempts_max;
     let gone = "the pod was deleted before the task began";
     match end {
         PodEnd::Never => Judgement::StillWanted,

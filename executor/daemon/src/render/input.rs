@@ -103,6 +103,9 @@ impl Case {
     }
 
     fn pod(self) -> Result<Value, String> {
+        if let Some(other) = self.airflow_version.as_deref().filter(|version| !version.starts_with("2.")) {
+            return Err(format!("Airflow {other}: Windlass makes pods for Airflow 2 (2.10 and 2.11)"));
+        }
         let settings = self.config.kubernetes_executor.settings();
         let spec = self.input.spec(self.airflow_version)?;
         let own = spec
@@ -200,6 +203,9 @@ mod tests {
         case["input"]["executor_config_pickle_hex"] = "8005630a".into();
         assert_eq!(answer(case.clone())["kind"], "error");
         case["input"]["executor_config_pickle_hex"] = "no hex".into();
-        assert_eq!(answer(case)["reason"], "executor_config_pickle_hex is not hexadecimal");
+        assert_eq!(answer(case.clone())["reason"], "executor_config_pickle_hex is not hexadecimal");
+        case["airflow_version"] = "3.3.2".into();
+        let other = answer(case);
+        assert_eq!(other["reason"], "Airflow 3.3.2: Windlass makes pods for Airflow 2 (2.10 and 2.11)");
     }
 }

@@ -108,6 +108,31 @@ fn a_silent_webhook_costs_pods_with_growing_pauses_and_in_the_end_the_task() {
 }
 
 #[test]
+fn pods_that_came_out_unfit_leave_a_lost_one_its_second_attempt() {
+    // Seen in a fault run: after a silent webhook the first pod without an interface failed the task.
+    let (mut story, _) = created(silent());
+    assert_eq!(story.policy.attempts_max, 2);
+    let mut lose = |end: fn(&mut Story)| {
+        end(&mut story);
+        let row = queued(&story);
+        let actions = story.judged(row);
+        let relaunched = matches!(&actions[..], [Action::Save(LaunchChange::Relaunch { .. })]);
+        if relaunched {
+            story.tell(Fact::Saved);
+            story.now = story.launch.wake_at(&story.policy).unwrap_or(story.now);
+            story.tell(Fact::Turn);
+            story.tell(Fact::SpecRead(Some(queued_task().spec)));
+            let open = gated(&story.launch, Gate::Open);
+            story.tell(Fact::CreateAnswered(CreateAnswer::Created(open)));
+        }
+        relaunched
+    };
+    assert!(lose(|_| {}), "the unfit one");
+    assert!(lose(|story| story.ends(137, "OOMKilled")), "the first that is lost");
+    assert!(!lose(|story| story.ends(137, "OOMKilled")), "the second");
+}
+
+#[test]
 fn what_another_pod_would_not_mend_fails_at_once() {
     let (mut story, _) = created(Gate::Unfit { why: "it has role b".into(), again: false });
     let row = queued(&story);

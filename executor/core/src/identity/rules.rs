@@ -153,6 +153,12 @@ pub struct Condition {
     pub patterns: Vec<Pattern>,
 }
 
+impl Condition {
+    fn holds(&self, task: &Facts<'_>) -> bool {
+        self.patterns.iter().any(|pattern| task.any(self.on, pattern))
+    }
+}
+
 impl fmt::Display for Condition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let patterns: Vec<String> = self.patterns.iter().map(|p| format!("`{}`", p.as_str())).collect();
@@ -229,8 +235,7 @@ impl Rules {
 
     /// One rule after the other.
     fn first(&self, task: &Facts<'_>) -> Option<&Rule> {
-        let holds = |condition: &Condition| condition.patterns.iter().any(|p| task.any(condition.on, p));
-        self.rules.iter().find(|rule| rule.when.iter().all(holds))
+        self.rules.iter().find(|rule| rule.when.iter().all(|condition| condition.holds(task)))
     }
 
     /// The same with the rules that were passed over, and why.
@@ -241,7 +246,7 @@ impl Rules {
             if found.is_some_and(|found| std::ptr::eq(found, rule)) {
                 break;
             }
-            let failed = rule.when.iter().find(|c| !c.patterns.iter().any(|p| task.any(c.on, p)));
+            let failed = rule.when.iter().find(|condition| !condition.holds(task));
             if let Some(condition) = failed {
                 misses.push(Miss { rule: &rule.name, why: why_not(condition, task) });
             }

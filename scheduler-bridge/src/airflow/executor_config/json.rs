@@ -6,8 +6,8 @@ use std::fmt::Write;
 use serde_json::{Map, Number, Value as Json};
 use windlass_core::pod;
 
-use super::DecodeError;
 use super::value::{Arena, Id, Object, Value};
+use super::{DecodeError, time};
 
 /// Deepest nesting. A pod has about 15 levels.
 const DEPTH_MAX: usize = 64;
@@ -87,7 +87,7 @@ impl Writer<'_, '_> {
             }
             Value::Object(object) => match model_class(arena, id) {
                 Some(class) => self.model(class, object),
-                None => self.time(object).map(Json::String).ok_or_else(|| self.foreign(id)),
+                None => time::iso(arena, object).map(Json::String).ok_or_else(|| self.foreign(id)),
             },
             Value::BigInt | Value::Bytes(_) | Value::Set(_) | Value::Global { .. } => Err(self.foreign(id)),
         }
@@ -148,52 +148,6 @@ impl Writer<'_, '_> {
             json.insert(key, value);
         }
         Ok(Json::Object(json))
-    }
-
-    /// `isoformat()` of a datetime or date, in UTC, at a fixed offset, or without a zone.
-    fn time(&self, object: &Object) -> Option<String> {
-        let ("datetime", class @ ("datetime" | "date")) = self.arena.global(object.class)? else {
-            return None;
-        };
-        let Value::Bytes(bytes) = self.arena.get(*self.arena.args(object).first()?) else { return None };
-        let date =
-            |b: &[u8]| format!("{:04}-{:02}-{:02}", u16::from(b[0]) << 8 | u16::from(b[1]), b[2], b[3]);
-        match (class, bytes.as_ref(), self.arena.args(object).get(1)) {
-            ("date", bytes @ [_, _, _, _], None) => Some(date(bytes)),
-            ("datetime", bytes @ [_, _, _, _, hour, minute, second, m1, m2, m3], zone) => {
-                let mut text = format!("{}T{hour:02}:{minute:02}:{second:02}", date(bytes));
-                let micros = u32::from_be_bytes([0, *m1, *m2, *m3]);
-                if micros != 0 {
-                    let _ = write!(text, ".{micros:06}");
-                }
-                if let Some(zone) = zone {
-                    let seconds = self.fixed_offset(*zone)?;
-                    let sign = if seconds < 0 { '-' } else { '+' };
-                    let minutes = seconds.abs() / 60;
-                    let _ = write!(text, "{sign}{:02}:{:02}", minutes / 60, minutes % 60);
-                }
-                Some(text)
-            }
-            _ => None,
-        }
-    }
-
-    /// Seconds of `datetime.timezone(timedelta(days, seconds, 0))`.
-    fn fixed_offset(&self, zone: Id) -> Option<i128> {
-        let arguments = |id: Id, name: &str| match self.arena.get(id) {
-            Value::Object(object) if self.arena.global(object.class) == Some(("datetime", name)) => {
-                Some(self.arena.args(object))
-            }
-            _ => None,
-        };
-        let delta = arguments(*arguments(zone, "timezone")?.first()?, "timedelta")?;
-        let int = |at: usize| match delta.get(at).map(|id| self.arena.get(*id)) {
-            Some(Value::Int(i)) => Some(*i),
-            None => Some(0),
-            _ => None,
-        };
-        let seconds = int(0)?.checked_mul(86_400)?.checked_add(int(1)?)?;
-        (seconds.abs() < 86_400).then_some(seconds)
     }
 }
 

@@ -330,7 +330,7 @@ impl<'a> Machine<'a> {
                 Some(Known::Same(args[0]))
             }
             // ... or, by Python 3.11.0 to 3.11.3, fetched by its name.
-            (("builtins", "getattr"), 2) => {
+            (("builtins" | "__builtin__", "getattr"), 2) => {
                 let ("airflow.serialization.enums", owner) = self.arena.global(args[0])? else { return None };
                 let value = enum_value(owner, text(1)?)?;
                 Some(Known::Value(Value::Str(Cow::Borrowed(value))))

@@ -8,6 +8,7 @@
 mod json;
 mod machine;
 mod reader;
+mod time;
 mod value;
 
 #[cfg(test)]

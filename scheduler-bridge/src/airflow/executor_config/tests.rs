@@ -186,8 +186,9 @@ fn members_of_the_enums_are_read_by_value_and_by_name() {
     let pod = b"(dVkind\nVPod\ns";
     let enums = "airflow.serialization.enums";
     let by_value = format!("c{enums}\nEncoding\n(V__var\ntR");
-    let by_name = format!("cbuiltins\ngetattr\n(c{enums}\nEncoding\nVVAR\ntR");
-    for var in [by_value, by_name] {
+    let [by_name, by_name_in_protocol_2] = ["builtins", "__builtin__"]
+        .map(|builtins| format!("c{builtins}\ngetattr\n(c{enums}\nEncoding\nVVAR\ntR"));
+    for var in [by_value, by_name, by_name_in_protocol_2] {
         let kind = format!("c{enums}\nEncoding\n(V__type\ntRc{enums}\nDagAttributeTypes\n(Vk8s.V1Pod\ntRs");
         let pickle = [b"(dVpod_override\n(d", kind.as_bytes(), var.as_bytes(), pod, b"ss."].concat();
         assert_eq!(decode(Some(&pickle)).unwrap().pod_override, Some(json!({"kind": "Pod"})));
@@ -220,6 +221,49 @@ fn an_object_of_the_kubernetes_client_is_read_by_its_attributes() {
         "spec": {"containers": [container]}});
     let decoded = decode(Some(format!("(dVpod_override\n{pod}s.").as_bytes()));
     assert_eq!(decoded.unwrap().pod_override, Some(want));
+}
+
+/// The client parses a template's times with `dateutil`, whose UTC is `tzlocal` on a machine that lives in UTC.
+#[test]
+fn times_are_read_with_the_zones_that_python_libraries_give_them() {
+    let bytes = "c_codecs\nencode\n(V\\u0007\\u00e8\\u0081\\u0002\\u0003\\u0004\\u0005\\u0000\\u0000\\u0000\nVlatin1\ntR";
+    let instance = |class: &str, state: &str| format!("c{class}\n(tR(d{state}b");
+    let delta = |seconds: i32| format!("cdatetime\ntimedelta\n(I0\nI{seconds}\nI0\ntR");
+    let local = |dst: &str| {
+        instance("dateutil.tz.tz\ntzlocal", &format!("V_std_offset\n{}sV_hasdst\nI{dst}\ns", delta(3600)))
+    };
+    let named =
+        |class: &str, name: &str| format!("c__builtin__\ngetattr\n(c{class}\nV_unpickle\ntR(V{name}\nI1\ntR");
+    let pendulum_utc = named("pendulum.tz.timezone\nTimezone", "UTC");
+    let read = |time: &str| {
+        let pickle = with_pod(format!("(dVat\n{time}s").as_bytes());
+        decode(Some(&pickle)).map(|config| config.pod_override.unwrap()["at"].as_str().unwrap().to_owned())
+    };
+    let in_zone = |zone: &str| read(&format!("cdatetime\ndatetime\n({bytes}{zone}tR"));
+    let cases = [
+        (String::new(), ""),
+        ("N".into(), ""),
+        ("cdateutil.tz.tz\ntzutc\n(tR".into(), "+00:00"),
+        (instance("dateutil.tz.tz\ntzoffset", &format!("V_name\nNsV_offset\n{}s", delta(19_800))), "+05:30"),
+        (local("00"), "+01:00"),
+        ("cpendulum.tz.timezone\nFixedTimezone\n(I-3600\nV-01:00\ntR".into(), "-01:00"),
+        (named("zoneinfo\nZoneInfo", "Etc/UTC"), "+00:00"),
+        (pendulum_utc.clone(), "+00:00"),
+    ];
+    for (zone, want) in cases {
+        assert_eq!(in_zone(&zone), Ok(format!("2024-01-02T03:04:05{want}")), "{zone}");
+    }
+    let pendulum = format!("cpendulum.datetime\nDateTime\n(I2024\nI1\nI2\nI3\nI4\nI5\nI60\n{pendulum_utc}tR");
+    assert_eq!(read(&pendulum), Ok("2024-01-02T03:04:05.000060+00:00".into()));
+    let day = "cdatetime\ndate\n(c_codecs\nencode\n(V\\u0007\\u00e8\\u0001\\u0002\nVlatin1\ntRtR";
+    assert_eq!(read(day), Ok("2024-01-02".into()));
+    for zone in [local("01"), named("zoneinfo\nZoneInfo", "Europe/Zurich"), "cos\nabort\n(tR".into()] {
+        let said = in_zone(&zone).unwrap_err().to_string();
+        assert!(
+            said.starts_with("executor_config has a datetime.datetime object at pod_override.at,"),
+            "{said}"
+        );
+    }
 }
 
 #[test]

@@ -11,8 +11,10 @@
 //! - Labels `windlass.dev/*`; beside a KubernetesExecutor also `airflow_executor_done=True`.
 //! - What `pod_mutation_hook` does to the name, and to the labels and annotations of Windlass, does not hold
 //!   ([`sign_again`]); another namespace is an error.
-//! - A template that is a list or a single value is an error; Python ignores its content.
-//! - YAML tags `!!binary`, `!!set`, `!!omap`, `!!pairs` are an error, and times that are not ISO 8601.
+//! - From a template that is a list or a single value no task is launched; Python ignores its content, and so does
+//!   `render pod --input`.
+//! - YAML tags `!!binary`, `!!set`, `!!omap`, `!!pairs` are an error, and times that are not ISO 8601. U+0085, U+2028 and U+2029 end no
+//!   line of a template, as in YAML 1.2.
 
 mod command;
 mod error;

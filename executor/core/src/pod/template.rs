@@ -51,25 +51,37 @@ impl Template {
         Self::default()
     }
 
-    /// Reads a template. An empty text is a template without fields, as in Airflow.
+    /// Reads a template that pods are made from. An empty text is a template without fields, as in Airflow.
     ///
     /// # Errors
     /// Where PyYAML or the Kubernetes client raise (they end the scheduler's loop), and for a list or scalar.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let value =
-            yaml::load(text).map_err(|error| TemplateError::Yaml { line: error.line, what: error.what })?;
+        let value = load(text)?;
         let found = match &value {
-            Py::None | Py::Dict(_) => None,
-            Py::List(_) => Some("a list"),
-            _ => Some("a single value"),
+            Py::None | Py::Dict(_) => return Self::read(&value),
+            Py::List(_) => "a list",
+            _ => "a single value",
         };
-        if let Some(found) = found {
-            return Err(TemplateError::NotAPod { found });
-        }
-        let read = Class::named("V1Pod").map(|class| class.read(&value)).transpose();
-        let pod = read.map_err(|error| other_kind(&value).unwrap_or(TemplateError::Field(error)))?;
+        Err(TemplateError::NotAPod { found })
+    }
+
+    /// Reads a template to show the Python executor's pod: a list or a scalar is a template without fields.
+    ///
+    /// # Errors
+    /// Where PyYAML or the Kubernetes client raise.
+    pub fn parse_as_python(text: &str) -> Result<Self, TemplateError> {
+        Self::read(&load(text)?)
+    }
+
+    fn read(value: &Py) -> Result<Self, TemplateError> {
+        let read = Class::named("V1Pod").map(|class| class.read(value)).transpose();
+        let pod = read.map_err(|error| other_kind(value).unwrap_or(TemplateError::Field(error)))?;
         Ok(Self { pod: pod.unwrap_or_default() })
     }
+}
+
+fn load(text: &str) -> Result<Py, TemplateError> {
+    yaml::load(text).map_err(|error| TemplateError::Yaml { line: error.line, what: error.what })
 }
 
 /// A field that fails may be right in the kind of object that this is.

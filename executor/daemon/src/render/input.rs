@@ -108,12 +108,10 @@ impl Case {
         }
         let settings = self.config.kubernetes_executor.settings();
         let spec = self.input.spec(self.airflow_version)?;
-        let own = spec
-            .executor_config
-            .as_ref()
-            .is_ok_and(|config| config.pod_template_file.as_deref().is_some_and(|path| !path.is_empty()));
+        // Before a template is looked at: what can't be read here tells which one counts.
+        let own = spec.executor_config.as_ref().map_err(String::clone)?.pod_template_file.is_some();
         let yaml = if own { self.task_pod_template_yaml } else { self.pod_template_yaml };
-        let template = yaml.as_deref().map_or_else(|| Ok(Template::absent()), Template::parse);
+        let template = yaml.as_deref().map_or_else(|| Ok(Template::absent()), Template::parse_as_python);
         let template = template.map_err(|error| error.to_string())?;
         let launch = LaunchId::of(&settings.installation, &spec.queueing);
         pod::render(&settings, &template, &Identity::default(), &spec, &launch, Attempt::FIRST)
@@ -204,6 +202,9 @@ mod tests {
         assert_eq!(answer(case.clone())["kind"], "error");
         case["input"]["executor_config_pickle_hex"] = "no hex".into();
         assert_eq!(answer(case.clone())["reason"], "executor_config_pickle_hex is not hexadecimal");
+        case["input"]["executor_config_pickle_hex"] = Value::Null;
+        case["pod_template_yaml"] = "- a list".into();
+        assert_eq!(answer(case.clone())["kind"], "pod", "as in Python");
         case["airflow_version"] = "3.3.2".into();
         let other = answer(case);
         assert_eq!(other["reason"], "Airflow 3.3.2: Windlass makes pods for Airflow 2 (2.10 and 2.11)");

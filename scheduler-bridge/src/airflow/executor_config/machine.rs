@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::DecodeError;
 use super::reader::Reader;
 use super::value::{Arena, Id, Object, Value};
+use super::{DecodeError, opcode};
 
 /// Most values in one pickle: a raw pickled V1Pod has some hundred per container.
 const VALUES_MAX: usize = 500_000;
@@ -28,10 +28,20 @@ pub(super) fn load(bytes: &[u8]) -> Result<(Arena<'_>, Id), DecodeError> {
         let at = machine.reader.at();
         let opcode = machine.reader.byte()?;
         if opcode == b'.' {
-            let root = machine.pop()?;
+            let root = machine.pop().map_err(|error| named(error, opcode, at))?;
             return Ok((machine.arena, root));
         }
-        machine.step(opcode, at)?;
+        machine.step(opcode, at).map_err(|error| named(error, opcode, at))?;
+    }
+}
+
+/// Damage is where its opcode begins, which is named.
+fn named(error: DecodeError, opcode: u8, at: usize) -> DecodeError {
+    match (error, opcode::name(opcode)) {
+        (DecodeError::Malformed { what, .. }, Some(name)) => {
+            DecodeError::Malformed { at, what: format!("{name}: {what}") }
+        }
+        (error, _) => error,
     }
 }
 
@@ -46,6 +56,8 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn step(&mut self, opcode: u8, at: usize) -> Result<(), DecodeError> {
+        let refused =
+            |what| DecodeError::Refused { at, opcode: opcode::name(opcode).unwrap_or_default(), what };
         match opcode {
             b'N' | 0x88 | 0x89 | b'I' | b'L' | b'J' | b'K' | b'M' | 0x8a | 0x8b | b'F' | b'G' => {
                 self.number(opcode)
@@ -56,16 +68,16 @@ impl<'a> Machine<'a> {
             }
             b']' | b'}' | b')' | 0x8f | b'l' | b'd' | b't' | 0x85..=0x87 | 0x91 => self.collection(opcode),
             b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(opcode),
-            b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'i' | b'o' | b'b' => self.object(opcode),
+            b'c' | 0x93 | b'R' | 0x81 | 0x92 | b'i' | b'o' | b'b' => self.object(opcode, at),
             0x80 => match self.reader.byte()? {
                 0..=5 => Ok(()),
                 other => Err(self.reader.malformed(format!("pickle protocol {other} is not known"))),
             },
             // A frame announces bytes; the reader checks each length anyway.
             0x95 => self.reader.unsigned(8).map(drop),
-            b'P' | b'Q' => Err(DecodeError::Refused { at, opcode, what: "a persistent id" }),
-            0x82..=0x84 => Err(DecodeError::Refused { at, opcode, what: "an extension code" }),
-            0x97 | 0x98 => Err(DecodeError::Refused { at, opcode, what: "an out-of-band buffer" }),
+            b'P' | b'Q' => Err(refused("a persistent id")),
+            0x82..=0x84 => Err(refused("an extension code")),
+            0x97 | 0x98 => Err(refused("an out-of-band buffer")),
             _ => Err(DecodeError::Malformed { at, what: format!("0x{opcode:02x} is no opcode") }),
         }
     }
@@ -246,7 +258,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn object(&mut self, opcode: u8) -> Result<(), DecodeError> {
+    fn object(&mut self, opcode: u8, at: usize) -> Result<(), DecodeError> {
         match opcode {
             b'c' | b'i' => {
                 let (module, name) = (self.reader.line()?, self.reader.line()?);
@@ -259,7 +271,7 @@ impl<'a> Machine<'a> {
                 }
                 let args = Value::Tuple(self.pop_mark()?);
                 let args = self.arena.add(args);
-                self.call(class, args);
+                self.call(class, args, (opcode, at));
             }
             0x93 => {
                 let (name, module) = (self.pop()?, self.pop()?);
@@ -275,7 +287,7 @@ impl<'a> Machine<'a> {
                 }
                 let class = args.remove(0);
                 let args = self.arena.add(Value::Tuple(args));
-                self.call(class, args);
+                self.call(class, args, (opcode, at));
             }
             b'b' => {
                 let (state, target) = (self.pop()?, self.top()?);
@@ -294,14 +306,14 @@ impl<'a> Machine<'a> {
                 if !matches!(self.arena.get(args), Value::Tuple(_)) {
                     return Err(self.reader.malformed("the arguments of a call are no tuple"));
                 }
-                self.call(class, args);
+                self.call(class, args, (opcode, at));
             }
         }
         Ok(())
     }
 
     /// What a call would give: a plain value for the few that are known, else a description of the object.
-    fn call(&mut self, class: Id, args: Id) {
+    fn call(&mut self, class: Id, args: Id, (opcode, at): (u8, usize)) {
         let items = match self.arena.get(args) {
             Value::Tuple(items) => items.as_slice(),
             _ => &[],
@@ -318,7 +330,7 @@ impl<'a> Machine<'a> {
             (Some(("copyreg" | "copy_reg", "_reconstructor")), Some(real)) => *real,
             _ => class,
         };
-        self.push(Value::Object(Box::new(Object { class, args, state: None, filled: false })));
+        self.push(Value::Object(Box::new(Object { class, args, state: None, filled: false, opcode, at })));
     }
 
     fn known_call(&self, class: Id, args: &[Id]) -> Option<Known<'a>> {

@@ -7,6 +7,7 @@
 
 mod json;
 mod machine;
+mod opcode;
 mod reader;
 mod time;
 mod value;
@@ -42,14 +43,14 @@ pub enum DecodeError {
     },
     /// An opcode that only a program that loads objects can follow.
     #[error(
-        "executor_config holds {what} (pickle opcode 0x{opcode:02x} at byte {at}), which can't be read without running \
+        "executor_config holds {what} (pickle opcode {opcode} at byte {at}), which can't be read without running \
          code; use plain values"
     )]
     Refused {
         /// Offset in the column.
         at: usize,
-        /// The opcode.
-        opcode: u8,
+        /// Its name.
+        opcode: &'static str,
         /// What it stands for.
         what: &'static str,
     },
@@ -60,7 +61,7 @@ pub enum DecodeError {
     Foreign {
         /// Such as `pod_override.metadata.labels.team`.
         path: String,
-        /// Such as `a mymodule.Team object`.
+        /// Such as `a mymodule.Team object (REDUCE at byte 12)`.
         found: String,
     },
     /// Nested beyond what a pod can be, or within itself.

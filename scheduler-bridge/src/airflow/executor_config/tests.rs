@@ -133,7 +133,10 @@ fn what_airflow_refuses_is_refused_with_the_remedy() {
         (b"(dp0\nVpod_override\np1\n(dp2\nV__type\nVdict\nsV__var\n(dVa\nI1\nsss.", not_a_pod("a dict")),
         (b"(dp0\nVpod_override\np1\n(dp2\nV__type\nVk8s.V1Pod\nss.", DecodeError::NoValue.to_string()),
         (b"(dp0\nVKubernetesExecutor\np1\n(dVimage\nVx\nss.", DecodeError::Legacy.to_string()),
-        (b"(dp0\nVpod_override\np1\ncmymodule\nTeam\n(tRs.", not_a_pod("a mymodule.Team object")),
+        (
+            b"(dp0\nVpod_override\np1\ncmymodule\nTeam\n(tRs.",
+            not_a_pod("a mymodule.Team object (REDUCE at byte 39)"),
+        ),
         (
             b"(dp0\nVpod_template_file\np1\nI5\ns.",
             "executor_config's pod_template_file is an int where a path is expected; write it as a str"
@@ -174,8 +177,8 @@ fn objects_are_harmless_where_nobody_reads_them_and_named_where_somebody_does() 
     let read = with_pod(&[b"(dVmetadata\n(dVlabels\n(dVteam\n".as_slice(), call, b"sss"].concat());
     assert_eq!(
         said(&read),
-        "executor_config has a os.system object at pod_override.metadata.labels.team, which can't be read without \
-         running its code; use a plain value"
+        "executor_config has a os.system object (REDUCE at byte 106) at pod_override.metadata.labels.team, which can't \
+         be read without running its code; use a plain value"
     );
     let path = b"(dVpod_template_file\ncpathlib\nPosixPath\n(V/\nVopt\nVt.yaml\ntRs.";
     assert_eq!(decode(Some(path)).unwrap().pod_template_file.as_deref(), Some("/opt/t.yaml"));
@@ -260,7 +263,7 @@ fn times_are_read_with_the_zones_that_python_libraries_give_them() {
     for zone in [local("01"), named("zoneinfo\nZoneInfo", "Europe/Zurich"), "cos\nabort\n(tR".into()] {
         let said = in_zone(&zone).unwrap_err().to_string();
         assert!(
-            said.starts_with("executor_config has a datetime.datetime object at pod_override.at,"),
+            said.starts_with("executor_config has a datetime.datetime object (REDUCE at byte "),
             "{said}"
         );
     }
@@ -276,21 +279,21 @@ fn hostile_pickles_cost_little_and_say_why() {
     }
     let long_text = [b"(V".as_slice(), &[b'x'; 400_000], b"\np1\n", &b"g1\n".repeat(100), b"l"].concat();
     let cases: Vec<(Vec<u8>, String)> = vec![
-        (b"\x80\x05X\xff\xff\xff\x7f.".to_vec(), malformed(7, "it ends 2147483646 bytes early")),
+        (b"\x80\x05X\xff\xff\xff\x7f.".to_vec(), malformed(2, "BINUNICODE: it ends 2147483646 bytes early")),
         (
             b"\x80\x05\x8d\xff\xff\xff\xff\xff\xff\xff\xff.".to_vec(),
-            malformed(11, "it ends 18446744073709551614 bytes early"),
+            malformed(2, "BINUNICODE8: it ends 18446744073709551614 bytes early"),
         ),
         (b"\x80\x04}r\xff\xff\xff\xff.".to_vec(), "ok".into()),
         (b"".to_vec(), malformed(0, "it ends 1 bytes early")),
-        (b"}0.".to_vec(), malformed(3, "it takes a value from an empty stack")),
-        (b"(.".to_vec(), malformed(2, "it takes a value from an empty stack")),
-        (b"h\x07.".to_vec(), malformed(2, "it recalls what it never stored")),
-        (b"\x80\x09}.".to_vec(), malformed(2, "pickle protocol 9 is not known")),
+        (b"}0.".to_vec(), malformed(2, "STOP: it takes a value from an empty stack")),
+        (b"(.".to_vec(), malformed(1, "STOP: it takes a value from an empty stack")),
+        (b"h\x07.".to_vec(), malformed(0, "BINGET: it recalls what it never stored")),
+        (b"\x80\x09}.".to_vec(), malformed(0, "PROTO: pickle protocol 9 is not known")),
         (b"?".to_vec(), malformed(0, "0x3f is no opcode")),
         (
             b"Pid\n.".to_vec(),
-            DecodeError::Refused { at: 0, opcode: b'P', what: "a persistent id" }.to_string(),
+            DecodeError::Refused { at: 0, opcode: "PERSID", what: "a persistent id" }.to_string(),
         ),
         (
             with_pod(b"(dp1\nVspec\ng1\ns"),

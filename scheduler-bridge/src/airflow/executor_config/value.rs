@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::opcode;
+
 /// Number of a value in its [`Arena`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(u32);
@@ -42,6 +44,9 @@ pub(super) struct Object {
     pub(super) state: Option<Id>,
     /// What would be appended, added or set in it.
     pub(super) filled: bool,
+    /// What made it, and where in the pickle.
+    pub(super) opcode: u8,
+    pub(super) at: usize,
 }
 
 /// The values of one pickle.
@@ -112,7 +117,7 @@ impl<'a> Arena<'a> {
         }
     }
 
-    /// What a value is, for a message: `a dict`, `a mymodule.Thing object`.
+    /// What a value is, for a message: `a dict`, `a mymodule.Thing object (REDUCE at byte 12)`.
     pub(super) fn describe(&self, id: Id) -> String {
         let word = match self.get(id) {
             Value::None => "None",
@@ -128,10 +133,12 @@ impl<'a> Arena<'a> {
             Value::Dict(_) => "a dict",
             Value::Global { .. } => return format!("the class or function {}", self.global_shown(id)),
             Value::Object(object) => {
-                return match self.global(object.class) {
+                let what = match self.global(object.class) {
                     Some(_) => format!("a {} object", self.global_shown(object.class)),
                     None => "an object made by another object".to_owned(),
                 };
+                let opcode = opcode::name(object.opcode).unwrap_or_default();
+                return format!("{what} ({opcode} at byte {})", object.at);
             }
         };
         word.to_owned()

@@ -162,10 +162,16 @@ impl Renderer {
         {
             return Ok(measure.clone());
         }
-        let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
-        let measure = Arc::new(Measure::of(&self.under(&rule.gives, &template, &plain)?));
+        let measure = Arc::new(Measure::of(&self.plain(rule, spec)?));
         lock().insert(rule.name.clone(), (template, measure.clone()));
         Ok(measure)
+    }
+
+    /// The task's pod as it would be without its executor_config.
+    fn plain(&self, rule: &Rule, spec: &TaskSpec) -> Result<Value, Denial> {
+        let template = self.template_at(self.template.as_deref())?;
+        let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
+        self.under(&rule.gives, &template, &plain)
     }
 
     /// The pod of a plain task under a rule, as it would be sent; None: without rules. No hook has seen it.

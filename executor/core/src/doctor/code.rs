@@ -127,6 +127,7 @@ pub enum Code {
     RoleArnMalformed,
     TokenAudience,
     TokenExpiration,
+    StsGlobal,
     DefaultAccount,
     TrustPolicy,
     TemplateHostNetwork,

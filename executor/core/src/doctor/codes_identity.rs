@@ -4,7 +4,7 @@ use super::code::{About, Code, Severity, row};
 use Severity::{Error, Info, Warning};
 
 /// In the order of [`Code`].
-pub(super) static IDENTITY: [About; 32] = [
+pub(super) static IDENTITY: [About; 33] = [
     row(
         Code::NoPolicyMatches,
         "no-policy-matches",
@@ -125,6 +125,17 @@ pub(super) static IDENTITY: [About; 32] = [
             "the life of a web identity token is asked for outside of what the API server gives",
             "the webhook raises it to 600 s; above 86400 s the API server refuses the pod or shortens it",
             "write 600 to 86400 seconds into eks.amazonaws.com/token-expiration, or take it away (86400)",
+        ],
+    ),
+    row(
+        Code::StsGlobal,
+        "sts-global",
+        Warning,
+        [
+            "tasks with a role ask the global endpoint of STS instead of their region's",
+            "each first call to AWS goes to us-east-1: slow, away when that region is, and closed to a VPC without a way out",
+            "take `legacy` out of the pod template, or eks.amazonaws.com/sts-regional-endpoints away from the service account; \
+             `worker-env` says `regional` for all of a rule's containers that do not choose",
         ],
     ),
     row(

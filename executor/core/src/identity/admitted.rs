@@ -67,3 +67,54 @@ pub fn judge(pod: &Value) -> Gate {
     }
     Gate::Fit
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A pod whose rule demands a group, with these containers.
+    fn admitted(containers: &Value) -> Gate {
+        judge(&json!({
+            "metadata": { "annotations": { ANNOTATION_GROUPS: "sg-a" } },
+            "spec": { "containers": containers },
+        }))
+    }
+
+    fn container(name: &str, asks: bool) -> Value {
+        match asks {
+            true => json!({ "name": name, "resources": { "limits": { "vpc.amazonaws.com/pod-eni": "1" } } }),
+            false => json!({ "name": name }),
+        }
+    }
+
+    fn why(gate: &Gate) -> (&str, bool) {
+        let Gate::Unfit { why, again } = gate else { panic!("{gate:?}") };
+        (why, *again)
+    }
+
+    #[test]
+    fn a_silent_webhook_left_the_pod_without_its_interface() {
+        assert_eq!(admitted(&json!([container("base", true)])), Gate::Fit);
+        let silent = admitted(&json!([container("base", false)]));
+        let (text, again) = why(&silent);
+        assert!(again && text.contains("instead of sg-a: admission asked for no branch interface"), "{text}");
+    }
+
+    #[test]
+    fn a_container_in_front_takes_the_pod_to_its_nodes_groups_for_good() {
+        let sidecar = admitted(&json!([container("proxy", false), container("base", true)]));
+        let (text, again) = why(&sidecar);
+        assert!(!again && text.contains("container `base` asks for the branch interface"), "{text}");
+        assert_eq!(admitted(&json!([container("base", true), container("proxy", false)])), Gate::Fit);
+    }
+
+    #[test]
+    fn what_nobody_demands_is_not_looked_for() {
+        assert_eq!(judge(&json!({ "spec": { "containers": [container("base", false)] } })), Gate::Fit);
+        let mut annotations = Map::from_iter([(ANNOTATION_GROUPS.to_owned(), json!("sg-forged"))]);
+        demand(&mut annotations, &Identity::default());
+        assert_eq!(annotations, Map::new());
+    }
+}

@@ -100,7 +100,7 @@ fn policy(rule: &Rule, namespace: &str) -> Option<Value> {
 }
 
 /// A rule's name as part of an object's: small letters, digits and `-`.
-fn object_name(name: &str) -> String {
+pub fn object_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let name: String = name.chars().map(plain).collect();
     name.trim_matches('-').to_owned()

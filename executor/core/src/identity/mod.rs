@@ -27,7 +27,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-pub use selector::{LabelSelector, Labels, SelectorError};
+pub use selector::{LabelSelector, Labels, SelectorError, is_label_value, key_fault};
 pub use worker_env::{WorkerEnv, session_name};
 
 use crate::task::BranchPool;

@@ -181,13 +181,13 @@ impl Requirement {
     }
 }
 
-/// `IsValidLabelValue`: empty, or as [`is_name`].
-fn is_label_value(value: &str) -> bool {
+/// `IsValidLabelValue`: empty, or up to 63 letters, digits, `-`, `_`, `.` with a letter or digit at both ends.
+pub fn is_label_value(value: &str) -> bool {
     value.is_empty() || is_name(value)
 }
 
-/// `IsQualifiedName`, the rule of label keys: a name, perhaps after a prefix and `/`.
-fn key_fault(key: &str) -> Option<&'static str> {
+/// What is wrong with the key of a label or annotation, by `IsQualifiedName`: a name, perhaps after a prefix and `/`.
+pub fn key_fault(key: &str) -> Option<&'static str> {
     let (prefix, name) = match key.split_once('/') {
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),

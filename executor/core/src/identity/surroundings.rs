@@ -89,6 +89,30 @@ impl Surroundings {
         self.check_groups(identity, &facts)
     }
 
+    /// Security groups that `pod` gets by its labels and would not get with those of `usual`: what is said of them.
+    /// None: the same, or not known.
+    pub fn groups_by_labels(&self, usual: &Value, pod: &Value) -> Option<String> {
+        if !self.accounts_known || !self.policies_known {
+            return None;
+        }
+        let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+        let facts = PodFacts::before_create(pod, namespace).ok()?;
+        let as_usual =
+            PodFacts { labels: PodFacts::before_create(usual, namespace).ok()?.labels, ..facts.clone() };
+        let [got, expected] =
+            [&facts, &as_usual].map(|facts| matching_groups(facts, &self.accounts, &self.policies));
+        let (got, expected) = (got.ok()?, expected.ok()?);
+        let set = |found: &Match| found.groups.iter().cloned().collect::<BTreeSet<_>>();
+        let shown = |found: &Match| match found.groups.is_empty() {
+            true => "no security groups of its own".to_owned(),
+            false => {
+                format!("{} (SecurityGroupPolicies {})", found.groups.join(", "), found.policies.join(", "))
+            }
+        };
+        (set(&got) != set(&expected))
+            .then(|| format!("with them the pod gets {}, without them {}", shown(&got), shown(&expected)))
+    }
+
     fn check_role(&self, identity: &Identity, pod: &PodFacts) -> Result<(), Misfit> {
         let Some(wanted) = identity.role_arn.as_deref().filter(|_| self.accounts_known) else {
             return Ok(());
@@ -144,7 +168,10 @@ impl Surroundings {
                 never("the pod uses its node's network (hostNetwork)")
             }
             Ok(Branch::Untouched(Untouched::Windows)) => never("the pod's node selector asks for Windows"),
-            Ok(Branch::Fargate(found) | Branch::Interface(found)) => compare(identity, pod, &found),
+            Ok(Branch::Fargate(_)) => {
+                never("the pod goes to Fargate (label eks.amazonaws.com/fargate-profile)")
+            }
+            Ok(Branch::Interface(found)) => compare(identity, pod, &found),
             Ok(Branch::None) => compare(identity, pod, &Match::default()),
             Err(MatchError::ServiceAccountNotFound(name)) => {
                 let why = format!(
@@ -289,9 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn labels_by_which_a_pod_gets_other_groups_are_told() {
+        let of = cluster(None, &[A]);
+        let mut usual = pod();
+        usual["metadata"]["labels"] = json!({"dag_id": "d"});
+        let told = |usual: &Value, pod: &Value| of.groups_by_labels(usual, pod);
+        assert_eq!(told(&pod(), &pod()), None);
+        let got = format!(
+            "with them the pod gets {A} (SecurityGroupPolicies p0), without them no security groups of its own"
+        );
+        assert_eq!(told(&usual, &pod()), Some(got));
+        let lost = format!(
+            "with them the pod gets no security groups of its own, without them {A} (SecurityGroupPolicies p0)"
+        );
+        assert_eq!(told(&pod(), &usual), Some(lost));
+        assert_eq!(Surroundings::default().groups_by_labels(&usual, &pod()), None);
+    }
+
+    #[test]
     fn what_groups_never_reach_is_refused_for_good_also_blind() {
         let demanded = identity(None, &[A]);
         for of in [cluster(None, &[A]), Surroundings::default()] {
+            let mut fargate = pod();
+            fargate["metadata"]["labels"]["eks.amazonaws.com/fargate-profile"] = "p".into();
+            let (text, passes) = why(&of, &demanded, &fargate);
+            assert!(!passes && text.starts_with("the pod goes to Fargate"), "{text}");
             for (pointer, value, says) in [
                 ("hostNetwork", json!(true), "the pod uses its node's network"),
                 (

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use windlass_core::identity::manifests::object_name;
 use windlass_core::identity::pattern::Pattern;
 use windlass_core::identity::rules::{Condition, DEFAULT, Place, Rule, Rules, Trait};
-use windlass_core::identity::{Freedom, Freedoms, Identity, WorkerEnv};
+use windlass_core::identity::{Freedom, Freedoms, Identity, WorkerEnv, is_label_value, key_fault};
 
 use super::fault::{Fault, nearest};
 use super::own::{in_order, unknown};
@@ -16,6 +17,8 @@ use super::own::{in_order, unknown};
 /// Where they stand.
 pub(super) const SECTION: &str = "identity";
 const SEE: &str = "see docs/IDENTITY.md for what a rule can say";
+const KEY_REMEDY: &str =
+    "the API server would refuse every pod of this rule; write the key as Kubernetes takes it";
 /// What a rule can hold beside `name` and `match`.
 const KEYS: [&str; 10] = [
     "service-account",
@@ -113,7 +116,7 @@ impl Reader<'_> {
         }
         rule.gives.rule = Some(rule.name.clone());
         match table.get("match").map(|item| (item.span().start, item.get_ref())) {
-            Some((_, DeValue::Table(conditions))) => rule.when = self.conditions(conditions),
+            Some((at, DeValue::Table(conditions))) => rule.when = self.conditions(conditions, at),
             Some((at, _)) => self.fault(at, "`match` is no table", "write match = { dag = \"etl_*\" }"),
             None => {
                 let remedy = "write match = { dag = \"etl_*\" }; what all other tasks get stands in [identity.default]";
@@ -126,11 +129,24 @@ impl Reader<'_> {
     fn name(&mut self, item: &Item<'_>, before: &[Rule]) -> Option<String> {
         let name = self.text_of("name", item)?;
         let at = item.span().start;
-        if name.is_empty() || name == DEFAULT {
+        if name == DEFAULT {
             self.fault(at, format!("`{name}` cannot be a rule's name"), "choose another");
         }
-        if let Some(other) = before.iter().find(|rule| rule.name == name) {
-            let what = format!("a rule in line {} is called `{name}` too", other.place.line);
+        // Pods carry it as a label, and the objects that are rendered in their names.
+        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !is_label_value(&name) {
+            let remedy =
+                "use up to 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit";
+            self.fault(at, format!("`{name}` cannot be a rule's name"), remedy);
+        } else if let Some(other) = before.iter().find(|rule| object_name(&rule.name) == object_name(&name)) {
+            let what = match other.name == name {
+                true => format!("a rule in line {} is called `{name}` too", other.place.line),
+                false => format!(
+                    "rule `{name}` and rule `{}` in line {} would share the objects windlass-{}",
+                    other.name,
+                    other.place.line,
+                    object_name(&name)
+                ),
+            };
             self.fault(at, what, "give each rule a name of its own");
         }
         Some(name)
@@ -155,7 +171,7 @@ impl Reader<'_> {
         }
     }
 
-    fn conditions(&mut self, table: &DeTable<'_>) -> Vec<Condition> {
+    fn conditions(&mut self, table: &DeTable<'_>, at: usize) -> Vec<Condition> {
         let mut conditions = Vec::new();
         for (key, value) in in_order(table) {
             let Some(on) = Trait::ALL.into_iter().find(|on| on.as_str() == key.get_ref().as_ref()) else {
@@ -176,7 +192,7 @@ impl Reader<'_> {
             conditions.push(Condition { on, patterns });
         }
         if table.is_empty() {
-            self.fault(0, "an empty `match` matches every task", "put that into [identity.default]");
+            self.fault(at, "an empty `match` matches every task", "put that into [identity.default]");
         }
         conditions
     }
@@ -297,7 +313,17 @@ impl Reader<'_> {
                 let what = format!("`{label}` in {key} is the executor's own");
                 self.fault(name.span().start, what, "choose another name");
             }
+            if let Some(fault) = key_fault(&label) {
+                self.fault(name.span().start, format!("`{label}` in {key} is no key: {fault}"), KEY_REMEDY);
+            }
+            let at = value.span().start;
             if let Some(value) = self.text_of(&label, value) {
+                if key != "annotations" && !is_label_value(&value) {
+                    let what = format!("`{value}` cannot be the value of `{label}` in {key}");
+                    let remedy =
+                        "use up to 63 letters, digits, `-`, `_` and `.`, with a letter or digit at both ends";
+                    self.fault(at, what, remedy);
+                }
                 map.insert(label, value);
             }
         }

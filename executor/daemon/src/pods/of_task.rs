@@ -49,7 +49,26 @@ impl OfTask<'_> {
             return Ok(());
         }
         let measure = self.renderer.measure(rule, self.spec)?;
-        judge(rule, "executor_config", &measure, draft, &rule.may_override)
+        judge(rule, "executor_config", &measure, draft, &rule.may_override)?;
+        self.guard_groups(rule, draft)
+    }
+
+    /// Any label may be one that a SecurityGroupPolicy selects by, so labels are judged by what they do. Where the rule
+    /// says which groups the pod gets, [`OfTask::compare`] does that.
+    fn guard_groups(&self, rule: &Rule, draft: &Value) -> Result<(), Denial> {
+        let Some(surroundings) = &self.renderer.surroundings else { return Ok(()) };
+        if !rule.gives.security_groups.is_empty() || rule.may_override.contains(&Freedom::Labels) {
+            return Ok(());
+        }
+        let usual = self.renderer.plain(rule, self.spec)?;
+        let known = surroundings.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(what) = known.groups_by_labels(&usual, draft) else { return Ok(()) };
+        let message = format!(
+            "identity rule `{}` (line {}) does not let executor_config change the pod's security groups by its labels: \
+             {what}; take the labels out, or have the platform add \"labels\" to the rule's may-override",
+            rule.name, rule.place.line
+        );
+        Err((Reason::IdentityDenied, message))
     }
 
     /// What `pod_mutation_hook` makes of a draft, where the task's scheduler has one.
@@ -100,4 +119,76 @@ fn judge(rule: &Rule, by: &str, measure: &Measure, pod: &Value, free: &Freedoms)
     let mut found = violations(measure, pod, free);
     found.extend(lost(rule, pod));
     if found.is_empty() { Ok(()) } else { Err((Reason::IdentityDenied, sentence(rule, by, &found))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, RwLock};
+
+    use serde_json::json;
+    use windlass_core::identity::Labels;
+    use windlass_core::identity::rules::{Place, Rules};
+    use windlass_core::identity::sgp::SecurityGroupPolicy;
+    use windlass_core::identity::surroundings::Surroundings;
+    use windlass_core::ids::{InstallationId, TaskKey};
+    use windlass_core::pod::{PodSettings, WatchedNamespaces};
+
+    use super::*;
+    use crate::pods::imaginary;
+
+    /// Where every pod with the label `team: fin` gets a group.
+    fn renderer(may_override: Freedoms) -> Renderer {
+        let settings = PodSettings {
+            namespace: "airflow".into(),
+            kube_image: Some("airflow:2".into()),
+            watched: WatchedNamespaces::Own,
+            installation: InstallationId("6f1c0f8e-0000-4000-8000-000000000000".into()),
+            hide_from_neighbours: false,
+        };
+        let policy = json!({
+            "metadata": { "namespace": "airflow", "name": "fin" },
+            "spec": { "podSelector": { "matchLabels": { "team": "fin" } }, "securityGroups": { "groupIds": ["sg-a"] } },
+        });
+        let mut known =
+            Surroundings { accounts_known: true, policies_known: true, ..Surroundings::default() };
+        known.accounts.insert("airflow", "default", Labels::new());
+        known.policies.insert(SecurityGroupPolicy::read(&policy).unwrap());
+        let gives = Identity { rule: Some("web".into()), ..Identity::default() };
+        let rule = Rule {
+            name: "web".into(),
+            place: Place { line: 2, column: 1 },
+            when: Vec::new(),
+            gives,
+            may_override,
+        };
+        let rules = Some(Arc::new(Rules::new(vec![rule], None)));
+        let renderer = Renderer { rules, ..Renderer::with(settings, None, Box::new(|_, _| {})) };
+        renderer.in_surroundings(Arc::new(RwLock::new(known)))
+    }
+
+    async fn with_team(renderer: &Renderer, team: &str) -> Result<Value, Unmade> {
+        let key = TaskKey { dag_id: "d".into(), task_id: "t".into(), run_id: "r".into(), map_index: -1 };
+        let config = ExecutorConfig {
+            pod_override: Some(json!({ "metadata": { "labels": { "team": team } } })),
+            ..ExecutorConfig::default()
+        };
+        let spec = TaskSpec { executor_config: Ok(config), ..imaginary(key) };
+        let launch = LaunchId::of(&renderer.settings.installation, &spec.queueing);
+        renderer.make(&spec, &launch, Attempt::FIRST).await
+    }
+
+    #[tokio::test]
+    async fn a_label_that_takes_another_teams_security_groups_is_denied() {
+        let strict = renderer(Freedoms::new());
+        assert!(with_team(&strict, "web").await.is_ok());
+        let Err(Unmade::Never(reason, why)) = with_team(&strict, "fin").await else { panic!("it was made") };
+        assert_eq!(reason, Reason::IdentityDenied);
+        assert_eq!(
+            why,
+            "identity rule `web` (line 2) does not let executor_config change the pod's security groups by its labels: \
+             with them the pod gets sg-a (SecurityGroupPolicies fin), without them no security groups of its own; take \
+             the labels out, or have the platform add \"labels\" to the rule's may-override"
+        );
+        assert!(with_team(&renderer(Freedoms::from([Freedom::Labels])), "fin").await.is_ok());
+    }
 }

@@ -6,11 +6,13 @@ use serde_json::Value;
 
 use super::dry_run::has_pod_identity;
 use super::facts::{EksFacts, RuleFacts};
+use super::template::{STS_ENDPOINTS, chooses_sts};
 use super::{Code, Finding};
 use crate::identity::irsa::{ANNOTATION_AUDIENCE, ANNOTATION_ROLE, DEFAULT_AUDIENCE};
 use crate::identity::manifests::{Trusted, trust_policy};
 
 const ANNOTATION_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
+const ANNOTATION_REGIONAL_STS: &str = "eks.amazonaws.com/sts-regional-endpoints";
 /// Seconds: what the API server takes at least and, on EKS, at most.
 const EXPIRATION_S: std::ops::RangeInclusive<u64> = 600..=86_400;
 
@@ -79,6 +81,14 @@ fn annotations(
         };
         let what = format!("{says}, and {} expects `{expected}`", rule.object);
         found.push(Finding::new(Code::TokenAudience, object, what));
+    }
+    let chosen = rule.pod.as_ref().is_ok_and(|pod| chooses_sts(pod).next().is_some());
+    if of(ANNOTATION_REGIONAL_STS) == Some("false") && !chosen {
+        let what = format!(
+            "{ANNOTATION_REGIONAL_STS} is `false`, and no container of {} sets {STS_ENDPOINTS}",
+            rule.object
+        );
+        found.push(Finding::new(Code::StsGlobal, object, what));
     }
     // A pod's own annotation goes before its account's.
     let own =

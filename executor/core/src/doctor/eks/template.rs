@@ -9,6 +9,9 @@ use crate::identity::irsa::{LABEL_SKIP, shadowing_env};
 /// Where the pod identity webhook mounts its token.
 const TOKEN_PATH: &str = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
 
+/// `regional` or `legacy`.
+pub(super) const STS_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
+
 pub(super) fn template(rule: &RuleFacts, found: &mut Vec<Finding>) {
     let pod = match &rule.pod {
         Ok(pod) => pod,
@@ -43,9 +46,24 @@ pub(super) fn template(rule: &RuleFacts, found: &mut Vec<Finding>) {
     }
 }
 
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(&pod["spec"]["containers"]).iter().chain(list(&pod["spec"]["initContainers"]))
+}
+
+/// Containers that say themselves which STS they ask, with what they say.
+pub(super) fn chooses_sts(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
+    containers(pod).filter_map(|container| {
+        let choice = list(&container["env"]).iter().rfind(|variable| variable["name"] == STS_ENDPOINTS)?;
+        Some((container["name"].as_str()?, choice["value"].as_str().unwrap_or_default()))
+    })
+}
+
 fn environment(rule: &RuleFacts, pod: &Value, found: &mut Vec<Finding>) {
-    let containers = list(&pod["spec"]["containers"]).iter().chain(list(&pod["spec"]["initContainers"]));
-    for container in containers {
+    for (container, _) in chooses_sts(pod).filter(|(_, choice)| *choice == "legacy") {
+        let what = format!("container `{container}` sets {STS_ENDPOINTS} to `legacy`");
+        found.push(Finding::new(Code::StsGlobal, &rule.object, what));
+    }
+    for container in containers(pod) {
         let name = container["name"].as_str().unwrap_or_default();
         let set = list(&container["env"]).iter().filter_map(|variable| variable["name"].as_str());
         let set: Vec<&str> = set.filter(|variable| shadowing_env().contains(variable)).collect();

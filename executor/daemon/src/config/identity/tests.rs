@@ -80,6 +80,46 @@ name = "a"
     );
 }
 
+/// What the API server would refuse with every pod, or with the objects that `identity render` prints.
+#[test]
+fn names_keys_and_values_are_those_of_kubernetes() {
+    let (_, faults) = read_text(
+        r#"
+[[identity.rule]]
+name = "ü"
+match = { dag = "x" }
+
+[[identity.rule]]
+name = "fin-x"
+match = {}
+labels = { "bad key" = "a", team = "ä" }
+annotations = { "example.com/a b" = "any text", note = "any text" }
+node-selector = { pool = "a b" }
+
+[[identity.rule]]
+name = "Fin_x"
+match = { dag = "y" }
+
+[identity.default]
+"#,
+    );
+    let key =
+        "its name is not 1 to 63 letters, digits, `-`, `_` and `.` that begin and end with a letter or digit";
+    assert_eq!(
+        faults,
+        [
+            "w.toml:3:8: `ü` cannot be a rule's name".to_owned(),
+            format!("w.toml:9:12: `bad key` in labels is no key: {key}"),
+            "w.toml:9:36: `ä` cannot be the value of `team` in labels".into(),
+            format!("w.toml:10:17: `example.com/a b` in annotations is no key: {key}"),
+            "w.toml:11:26: `a b` cannot be the value of `pool` in node-selector".into(),
+            "w.toml:8:9: an empty `match` matches every task".into(),
+            "w.toml:14:8: rule `Fin_x` and rule `fin-x` in line 6 would share the objects windlass-fin-x"
+                .into(),
+        ]
+    );
+}
+
 #[test]
 fn the_audience_of_a_roles_tokens_may_be_another() {
     let role = "role-arn = \"arn:aws:iam::111122223333:role/x\"\n";

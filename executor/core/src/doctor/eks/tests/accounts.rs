@@ -45,6 +45,13 @@ fn service_accounts_and_their_roles() {
         expires("1h"),
         format!("{warning}`1h` is no number of seconds: the webhook's default (86400 s) holds")
     );
+    let global = with_role("eks.amazonaws.com/sts-regional-endpoints", "false");
+    let expected = format!(
+        "warning sts-global: {at}: eks.amazonaws.com/sts-regional-endpoints is `false`, and no container of rule etl (line \
+         2) sets AWS_STS_REGIONAL_ENDPOINTS"
+    );
+    assert_eq!(global, [expected]);
+    assert_eq!(with_role("eks.amazonaws.com/sts-regional-endpoints", "true"), [""; 0]);
     let pods_own = after(|facts| {
         change_pod(facts, |pod| {
             pod["metadata"]["annotations"]["eks.amazonaws.com/token-expiration"] = "5".into()

@@ -25,6 +25,17 @@ fn the_template_must_not_stand_in_the_way() {
             json!([{ "name": "AWS_PROFILE", "value": "x" }, { "name": "AWS_REGION" }])),
         [format!("warning template-aws-env: {at}: container `base` sets AWS_PROFILE")]
     );
+    let sts = |choice: &str| {
+        with(&|pod| {
+            pod["spec"]["containers"][0]["env"] =
+                json!([{ "name": "AWS_STS_REGIONAL_ENDPOINTS", "value": choice }])
+        })
+    };
+    assert_eq!(sts("regional"), [""; 0]);
+    assert_eq!(
+        sts("legacy"),
+        [format!("warning sts-global: {at}: container `base` sets AWS_STS_REGIONAL_ENDPOINTS to `legacy`")]
+    );
     let path = "/var/run/secrets/eks.amazonaws.com/serviceaccount/";
     let found = with(&|pod| {
         pod["spec"]["containers"][0]["volumeMounts"] = json!([{ "name": "v", "mountPath": path }])

@@ -322,6 +322,88 @@ fn completions_are_printed_for_each_shell() {
 }
 
 /// `cargo xtask docs` writes them. Command line help, settings, metrics and reasons are reviewed there, as text.
+/// The question of an operator whose pod has the wrong groups; the cases are the real controller's.
+#[test]
+fn identity_groups_answers_as_the_controller_for_a_document_and_for_manifests() {
+    let home = tempfile::tempdir().unwrap();
+    let cases = std::fs::read_to_string(fixtures().join("eks/sgp_match.json")).unwrap();
+    let cases: Value = serde_json::from_str(&cases).unwrap();
+    let cases = cases["cases"].as_array().unwrap();
+    let one = |wanted: &dyn Fn(&Value) -> bool| cases.iter().find(|case| wanted(&case["expected"])).unwrap();
+    let matching = one(&|expected| expected["matched"] == true);
+    let refused = one(&|expected| expected["error"].is_string());
+    let unmatched = one(&|expected| expected["matched"] == false && expected["error"].is_null());
+    let ask = |arguments: &[&str]| windlass(home.path(), &[], &[&["identity", "groups"], arguments].concat());
+    let input = home.path().join("input.json");
+    let input = input.to_str().unwrap();
+    for case in [matching, refused, unmatched] {
+        std::fs::write(input, case["input"].to_string()).unwrap();
+        let output = ask(&["--input", input, "--output", "json"]);
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for field in ["matched", "groups", "error"] {
+            assert_eq!(answer[field], case["expected"][field], "{}: {answer}", case["id"]);
+        }
+        assert!(answer["policies"].is_array(), "{answer}");
+    }
+    let mut objects = vec![matching["input"]["pod"].clone()];
+    for part in ["serviceAccounts", "policies"] {
+        objects.extend(matching["input"][part].as_array().unwrap().iter().cloned());
+    }
+    let manifests = home.path().join("manifests.yaml");
+    let documents: Vec<String> = objects.iter().map(Value::to_string).collect(); // JSON is YAML
+    std::fs::write(&manifests, documents.join("\n---\n")).unwrap();
+    let output = ask(&["-f", manifests.to_str().unwrap()]);
+    let said = text(&output.stdout);
+    for group in matching["expected"]["groups"].as_array().unwrap() {
+        assert!(said.contains(group.as_str().unwrap()), "{said}");
+    }
+    std::fs::write(input, "{\"pod\": 5}").unwrap();
+    let wrong = ask(&["--input", input]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("pod"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn identity_check_and_render_need_neither_database_nor_cluster() {
+    let home = tempfile::tempdir().unwrap();
+    let rules = home.path().join("windlass.toml");
+    let role = "arn:aws:iam::111122223333:role/etl";
+    std::fs::write(
+        &rules,
+        format!(
+            "[[identity.rule]]\nname = \"etl\"\nmatch = {{ tag = \"etl\" }}\nservice-account = \"etl\"\nrole-arn = \
+             \"{role}\"\n\n[[identity.rule]]\nname = \"shadowed\"\nmatch = {{ tag = \"etl\" }}\n\n[identity.default]\n"
+        ),
+    )
+    .unwrap();
+    let template = home.path().join("template.yaml");
+    std::fs::write(&template, "spec: {containers: [{name: base, image: a}]}").unwrap();
+    let env = [
+        ("WINDLASS_CONFIG", rules.to_str().unwrap()),
+        ("AIRFLOW__KUBERNETES_EXECUTOR__POD_TEMPLATE_FILE", template.to_str().unwrap()),
+    ];
+    let said = |arguments: &[&str]| {
+        let output = windlass(home.path(), &env, &[&["identity"], arguments].concat());
+        text(&output.stdout) + &text(&output.stderr)
+    };
+    let checked = said(&["check", "--offline"]);
+    assert!(checked.contains("shadowed"), "{checked}");
+    let explained = said(&["explain", "a_dag", "--tag", "etl"]);
+    assert!(explained.contains("rule etl (line 1)") && explained.contains(role), "{explained}");
+    let issuer = "oidc.eks.eu-west-1.amazonaws.com/id/X";
+    for (what, words) in [
+        ("trust-policy", "sts:AssumeRoleWithWebIdentity"),
+        ("terraform", "resource \"aws_iam_role\" \"etl\""),
+        ("eksctl", "attachRoleARN"),
+    ] {
+        let rendered = said(&["render", "--what", what, "--oidc-issuer", issuer]);
+        assert!(
+            rendered.contains(words) && rendered.contains(role.rsplit('/').next().unwrap()),
+            "{rendered}"
+        );
+    }
+}
+
 #[test]
 fn the_reference_pages_are_up_to_date() {
     let home = tempfile::tempdir().unwrap();

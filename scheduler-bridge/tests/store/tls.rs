@@ -231,3 +231,62 @@ async fn a_server_that_lets_nobody_in_without_tls_is_told_by_sslmode() -> anyhow
     }
     bail!("it lets everybody in")
 }
+
+/// As on RDS: the certificate checked in full, a password in clear text inside of it, and rotated while at work.
+#[tokio::test]
+async fn a_password_that_is_rotated_under_verify_full_serves_the_next_login() -> anyhow::Result<()> {
+    let Some(world) = World::start().await? else { return Ok(()) };
+    let set = |password: &str| {
+        let role = format!("ALTER ROLE windlass_tls PASSWORD '{password}'");
+        world.server.psql("postgres", &role, &[]).map(drop)
+    };
+    world.server.psql("postgres", "CREATE ROLE windlass_tls LOGIN PASSWORD 'of-january'", &[])?;
+    let hba = world.server.socket_folder().join("data/pg_hba.conf");
+    let rest = std::fs::read_to_string(&hba)?;
+    std::fs::write(
+        &hba,
+        format!("hostssl all windlass_tls all password\nhost all windlass_tls all reject\n{rest}"),
+    )?;
+    world.server.psql("postgres", "SELECT pg_reload_conf()", &[])?;
+    let ca = world.certificates.path("ca.crt");
+    let with = |password: &str| {
+        let url = format!(
+            "postgresql://windlass_tls:{password}@localhost:{}/postgres?sslmode=verify-full&sslrootcert={}",
+            world.server.port(),
+            ca.display()
+        );
+        DatabaseConfig::parse(&url)
+    };
+    // A reload is a signal: it is done once a wrong password is refused.
+    for turn in 0.. {
+        match Store::connect(with("wrong")?, settings()).await {
+            Err(error) => {
+                assert_eq!(error.kind(), "authentication_failed", "{error}");
+                break;
+            }
+            Ok(store) => store.close().await,
+        }
+        assert!(turn < 100, "the server takes any password");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let store = Store::connect(with("of-january")?, settings()).await?;
+    set("of-february")?;
+    let ended =
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'windlass_tls'";
+    world.server.psql("postgres", ended, &[])?;
+    let mut told = store.check().await.unwrap_err();
+    if told.kind() != "authentication_failed" {
+        // The first answer may be that of the connection that was ended.
+        told = store.check().await.unwrap_err();
+    }
+    assert_eq!(told.kind(), "authentication_failed", "{told}");
+    assert!(!told.chain().contains("of-january"), "{told}");
+    assert!(store.log_in_with(with("of-february")?));
+    // Let in: the database is an empty one.
+    assert_eq!(store.check().await.unwrap_err().kind(), "no_airflow");
+    let encrypted = "SELECT DISTINCT ssl FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
+        WHERE usename = 'windlass_tls'";
+    assert_eq!(world.server.psql("postgres", encrypted, &[])?, "t");
+    store.close().await;
+    Ok(())
+}

@@ -4,6 +4,7 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -153,6 +154,27 @@ async fn a_pod_is_let_go_once_it_has_its_role_and_never_before() -> Result<()> {
     world.webhooks.set_mode(MUTATE_IRSA, Mode::Normal);
     let pod = world.released("load_late").await?;
     ensure!(pod["spec"]["containers"][0]["env"].to_string().contains(ROLE), "{pod}");
+
+    // Nearly as slow as a create may be (`create.timeout-ms`).
+    world.webhooks.set_mode(MUTATE_IRSA, Mode::Slow(Duration::from_secs(1)));
+    world.database.queue("load_slowly", NOTHING)?;
+    let pod = world.released("load_slowly").await?;
+    ensure!(pod["spec"]["containers"][0]["env"].to_string().contains(ROLE), "{pod}");
+    Ok(())
+}
+
+/// A webhook that refuses has judged the pod: its words are the reason, and no other pod is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_refuses_is_quoted_in_the_tasks_failure() -> Result<()> {
+    let world = World::start().await?;
+    let _daemon = world.daemon("daemon").await?;
+    let deny = Mode::Deny { code: 403, message: "pods of etl-worker may not be made today".into() };
+    world.webhooks.set_mode(MUTATE_IRSA, deny);
+    world.database.queue("load", NOTHING)?;
+    let failure = world.database.failure("load").await?;
+    ensure!(failure.contains("pods of etl-worker may not be made today"), "{failure}");
+    ensure!(failure.starts_with("PodRejected: "), "{failure}");
+    ensure!(world.pod("load").await?.is_none(), "there is a pod");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use windlass_core::identity::manifests::object_name;
 use windlass_core::identity::pattern::Pattern;
 use windlass_core::identity::rules::{Condition, DEFAULT, Place, Rule, Rules, Trait};
 use windlass_core::identity::{Freedom, Freedoms, Identity, WorkerEnv, is_label_value, key_fault};
+use windlass_core::pod::safe_label_value;
 
 use super::fault::{Fault, nearest};
 use super::own::{in_order, unknown};
@@ -17,6 +18,8 @@ use super::own::{in_order, unknown};
 /// Where they stand.
 pub(super) const SECTION: &str = "identity";
 const SEE: &str = "see docs/IDENTITY.md for what a rule can say";
+/// Bytes of a rule's name: with `windlass-` before it, it names objects, which have 253.
+const NAME_MAX: usize = 200;
 const KEY_REMEDY: &str =
     "the API server would refuse every pod of this rule; write the key as Kubernetes takes it";
 /// What a rule can hold beside `name` and `match`.
@@ -133,9 +136,9 @@ impl Reader<'_> {
             self.fault(at, format!("`{name}` cannot be a rule's name"), "choose another");
         }
         // Pods carry it as a label, and the objects that are rendered in their names.
-        if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !is_label_value(&name) {
-            let remedy =
-                "use up to 63 letters, digits, `-`, `_` and `.`, beginning and ending with a letter or digit";
+        if name.len() > NAME_MAX || object_name(&name).is_empty() || !is_label_value(&safe_label_value(&name))
+        {
+            let remedy = "use letters and digits of ASCII, and begin with one";
             self.fault(at, format!("`{name}` cannot be a rule's name"), remedy);
         } else if let Some(other) = before.iter().find(|rule| object_name(&rule.name) == object_name(&name)) {
             let what = match other.name == name {

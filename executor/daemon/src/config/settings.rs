@@ -58,7 +58,8 @@ settings! {
         /// flight a two-core API server gave 24 % more for three times the latency.
         concurrency: u32 = 32,
         /// A create that takes longer than this, in milliseconds, is given up (also by the server, as `?timeout=`)
-        /// and looked for before it is repeated. Must fit into the lease: see term.lease-ms.
+        /// and looked for before it is repeated: with admission webhooks that are slower, no pod comes to be. Must fit into
+        /// the lease: see term.lease-ms.
         timeout_ms: u64 = 2_000,
         /// Pods with security groups (identity rules) that may wait for their branch network interface at once, among
         /// nodes of one node selector. Also the burst of branch-interfaces-per-second.

@@ -127,14 +127,11 @@ fn eksctl(rules: &Rules, namespace: &str, cluster: &str) -> Value {
 }
 
 fn terraform(rules: &Rules, namespace: &str, issuer: &str) -> String {
-    let mut text = String::new();
+    let (mut text, mut taken) = (String::new(), BTreeSet::new());
     for (role, trusted) in roles(rules, namespace) {
         let (name, policy) = (name_of(&role), trust_policy(&role, &trusted, issuer));
-        let resource: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
-            .collect();
         let path = path_of(&role);
+        let resource = resource_name(name, &mut taken);
         let _ = write!(
             text,
             "resource \"aws_iam_role\" \"{resource}\" {{\n  name               = \"{name}\"\n  path               = \"{path}\"\n  \
@@ -142,6 +139,20 @@ fn terraform(rules: &Rules, namespace: &str, issuer: &str) -> String {
         );
     }
     text
+}
+
+/// A name as Terraform takes it: it begins with a letter, and no other resource has it.
+fn resource_name(role: &str, taken: &mut BTreeSet<String>) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let mut name: String = role.chars().map(plain).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.insert_str(0, "role_");
+    }
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let free = std::iter::once(name.clone()).chain(numbered).find(|name| !taken.contains(name));
+    let name = free.unwrap_or(name);
+    taken.insert(name.clone());
+    name
 }
 
 /// `arn:..:role/path/NAME`.
@@ -188,6 +199,9 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("path               = \"/teams/\""), "{text}");
+        let mut taken = BTreeSet::new();
+        let names = ["fin-x", "fin_x", "1fin", "Fin.X"].map(|role| resource_name(role, &mut taken));
+        assert_eq!(names, ["fin_x", "fin_x_2", "role_1fin", "fin_x_3"]);
         assert!(text.contains("system:serviceaccount:airflow:etl"), "{text}");
         let config = eksctl(&rules(), "airflow", "prod");
         let account = &config["iam"]["serviceAccounts"][0];

@@ -153,25 +153,28 @@ impl Renderer {
         Ok(OfTask { renderer: self, spec, rule })
     }
 
-    /// What a task of this rule has without executor_config.
-    fn measure(&self, rule: &Rule, spec: &TaskSpec) -> Result<Arc<Measure>, Denial> {
-        let template = self.template_at(self.template.as_deref())?;
+    /// What a task of this rule has without executor_config, by the configured template.
+    fn measure(
+        &self,
+        rule: &Rule,
+        spec: &TaskSpec,
+        template: &Arc<Template>,
+    ) -> Result<Arc<Measure>, Denial> {
         let lock = || self.measures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((of, measure)) = lock().get(&rule.name)
-            && Arc::ptr_eq(of, &template)
+            && Arc::ptr_eq(of, template)
         {
             return Ok(measure.clone());
         }
-        let measure = Arc::new(Measure::of(&self.plain(rule, spec)?));
-        lock().insert(rule.name.clone(), (template, measure.clone()));
+        let measure = Arc::new(Measure::of(&self.plain(rule, spec, template)?));
+        lock().insert(rule.name.clone(), (template.clone(), measure.clone()));
         Ok(measure)
     }
 
-    /// The task's pod as it would be without its executor_config.
-    fn plain(&self, rule: &Rule, spec: &TaskSpec) -> Result<Value, Denial> {
-        let template = self.template_at(self.template.as_deref())?;
+    /// The task's pod as the configured template gives it without executor_config.
+    fn plain(&self, rule: &Rule, spec: &TaskSpec, template: &Template) -> Result<Value, Denial> {
         let plain = TaskSpec { executor_config: Ok(ExecutorConfig::default()), ..spec.clone() };
-        self.under(&rule.gives, &template, &plain)
+        self.under(&rule.gives, template, &plain)
     }
 
     /// The pod of a plain task under a rule, as it would be sent; None: without rules. No hook has seen it.
@@ -179,7 +182,7 @@ impl Renderer {
         let key = ["windlass-doctor", "try", "doctor"].map(str::to_owned);
         let [dag_id, task_id, run_id] = key;
         let spec = imaginary(TaskKey { dag_id, task_id, run_id, map_index: -1 });
-        let template = self.template_at(self.template.as_deref())?;
+        let template = self.configured_template()?;
         let pod = self.under(identity_of(rule), &template, &spec)?;
         pod::check(&pod).map_err(of_render)?;
         Ok(pod)
@@ -188,6 +191,10 @@ impl Renderer {
     fn under(&self, identity: &Identity, template: &Template, spec: &TaskSpec) -> Result<Value, Denial> {
         let launch = LaunchId::of(&self.settings.installation, &spec.queueing);
         pod::render(&self.settings, template, identity, spec, &launch, Attempt::FIRST).map_err(of_render)
+    }
+
+    fn configured_template(&self) -> Result<Arc<Template>, Denial> {
+        self.template_at(self.template.as_deref())
     }
 
     fn template_at(&self, path: Option<&Path>) -> Result<Arc<Template>, Denial> {
@@ -223,7 +230,7 @@ fn of_render(error: pod::RenderError) -> (Reason, String) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -231,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    fn settings() -> PodSettings {
+    pub(in crate::pods) fn settings() -> PodSettings {
         PodSettings {
             namespace: "airflow".into(),
             kube_image: None,

@@ -321,7 +321,6 @@ fn completions_are_printed_for_each_shell() {
     }
 }
 
-/// `cargo xtask docs` writes them. Command line help, settings, metrics and reasons are reviewed there, as text.
 /// The question of an operator whose pod has the wrong groups; the cases are the real controller's.
 #[test]
 fn identity_groups_answers_as_the_controller_for_a_document_and_for_manifests() {
@@ -404,6 +403,7 @@ fn identity_check_and_render_need_neither_database_nor_cluster() {
     }
 }
 
+/// `cargo xtask docs` writes them. Command line help, settings, metrics and reasons are reviewed there, as text.
 #[test]
 fn the_reference_pages_are_up_to_date() {
     let home = tempfile::tempdir().unwrap();

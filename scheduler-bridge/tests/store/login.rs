@@ -12,7 +12,7 @@ use scheduler_bridge::{
 use windlass_core::store::{IntakePass, TermAnswer};
 use windlass_lab::postgres::Postgres;
 
-use crate::support::{Lab, Server, settings};
+use crate::support::{Lab, Server, settings, until_refused};
 
 /// The role has to say its password from now on, as RDS asks for it: in clear text, which TLS hides there.
 async fn demand_password(lab: &Lab, password: &str) -> anyhow::Result<()> {
@@ -24,15 +24,7 @@ async fn demand_password(lab: &Lab, password: &str) -> anyhow::Result<()> {
     let rules = "SELECT count(*) FROM pg_hba_file_rules WHERE auth_method = 'password'";
     assert_eq!(server.postgres.psql("postgres", rules, &[])?, "1");
     server.postgres.reload();
-    // A reload is a signal: it is done once a wrong password is refused.
-    let wrong = format!("postgresql://windlass:wrong@127.0.0.1:{}/{}", server.postgres.port(), lab.database);
-    for _ in 0..100 {
-        if Store::connect(DatabaseConfig::parse(&wrong)?, settings()).await.is_err() {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("the server takes any password")
+    until_refused(with_password(lab, "wrong")?).await.map(drop)
 }
 
 fn set_password(postgres: &Postgres, password: &str) -> anyhow::Result<()> {

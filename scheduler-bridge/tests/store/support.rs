@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result};
-use scheduler_bridge::{ClaimBatch, DatabaseConfig, MigrateOptions, Store, StoreSettings, migrate};
+use scheduler_bridge::{
+    BridgeError, ClaimBatch, DatabaseConfig, MigrateOptions, Store, StoreSettings, migrate,
+};
 use sqlx::PgPool;
 use windlass_core::ids::{Attempt, Epoch, InstallationId, LaunchId, PodRef, Queueing, TaskKey};
 use windlass_core::store::{Claim, ClaimAnswer, LaunchChange, LaunchUpdate, SaveAnswer, TermAnswer};
@@ -240,6 +242,18 @@ pub(crate) fn settings() -> StoreSettings {
 /// A store with [`settings`].
 pub(crate) async fn store_at(url: &str) -> Result<Store> {
     Ok(Store::connect(DatabaseConfig::parse(url)?, settings()).await?)
+}
+
+/// A server takes up changed rules a moment after it was told to; that is done once `config` is refused, with this error.
+pub(crate) async fn until_refused(config: DatabaseConfig) -> Result<BridgeError> {
+    for _ in 0..100 {
+        match Store::connect(config.clone(), settings()).await {
+            Err(error) => return Ok(error),
+            Ok(store) => store.close().await,
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the server still lets in what its rules do not")
 }
 
 pub(crate) fn key(task: &str) -> TaskKey {

@@ -20,7 +20,7 @@ mod selector;
 pub mod sgp;
 mod surface;
 pub mod surroundings;
-mod worker_env;
+pub(crate) mod worker_env;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

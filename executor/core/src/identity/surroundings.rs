@@ -89,10 +89,15 @@ impl Surroundings {
         self.check_groups(identity, &facts)
     }
 
+    /// Whether all that security groups follow from was listed.
+    pub fn groups_known(&self) -> bool {
+        self.accounts_known && self.policies_known
+    }
+
     /// Security groups that `pod` gets by its labels and would not get with those of `usual`: what is said of them.
     /// None: the same, or not known.
     pub fn groups_by_labels(&self, usual: &Value, pod: &Value) -> Option<String> {
-        if !self.accounts_known || !self.policies_known {
+        if !self.groups_known() {
             return None;
         }
         let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -102,14 +107,13 @@ impl Surroundings {
         let [got, expected] =
             [&facts, &as_usual].map(|facts| matching_groups(facts, &self.accounts, &self.policies));
         let (got, expected) = (got.ok()?, expected.ok()?);
-        let set = |found: &Match| found.groups.iter().cloned().collect::<BTreeSet<_>>();
         let shown = |found: &Match| match found.groups.is_empty() {
             true => "no security groups of its own".to_owned(),
             false => {
                 format!("{} (SecurityGroupPolicies {})", found.groups.join(", "), found.policies.join(", "))
             }
         };
-        (set(&got) != set(&expected))
+        (groups_of(&got) != groups_of(&expected))
             .then(|| format!("with them the pod gets {}, without them {}", shown(&got), shown(&expected)))
     }
 
@@ -150,7 +154,7 @@ impl Surroundings {
     }
 
     fn check_groups(&self, identity: &Identity, pod: &PodFacts) -> Result<(), Misfit> {
-        let found = if self.accounts_known && self.policies_known {
+        let found = if self.groups_known() {
             decide(pod, |pod| matching_groups(pod, &self.accounts, &self.policies))
         } else {
             decide(pod, |_| {
@@ -198,9 +202,13 @@ fn unreadable(error: &FieldError) -> Misfit {
     Misfit { why: format!("the pod's security groups cannot be told: {error}"), passes: false }
 }
 
-/// As sets: the controller takes policies in an order of chance.
+/// As a set: the controller takes policies in an order of chance.
+fn groups_of(found: &Match) -> BTreeSet<&str> {
+    found.groups.iter().map(String::as_str).collect()
+}
+
 fn compare(identity: &Identity, pod: &PodFacts, found: &Match) -> Result<(), Misfit> {
-    let groups: BTreeSet<&str> = found.groups.iter().map(String::as_str).collect();
+    let groups = groups_of(found);
     if groups.iter().copied().eq(identity.security_groups.iter().map(String::as_str)) {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::irsa::CREDENTIALS_BY_HAND;
 
 /// Which STS endpoint: `regional` or `legacy`. Regional ones are near, and their tokens are good in every region.
-const STS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
+pub(crate) const STS_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
 /// The names that the webhook takes for one another.
 const REGIONS: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 /// Heeded by all SDKs and the command line.
@@ -42,7 +42,7 @@ impl WorkerEnv {
     pub fn variables(&self, dag_id: &str, task_id: &str) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
         if self.regional_sts {
-            variables.push((STS, "regional".to_owned()));
+            variables.push((STS_ENDPOINTS, "regional".to_owned()));
         }
         if let Some(region) = &self.region {
             variables.extend(REGIONS.map(|name| (name, region.clone())));
@@ -76,10 +76,10 @@ fn set(container: &mut Map<String, Value>, variables: &[(&'static str, String)])
     };
     let has = |names: &[&str]| env.iter().any(|entry| names.iter().any(|name| entry["name"] == *name));
     let by_hand = has(&CREDENTIALS_BY_HAND);
-    let (has_region, has_sts) = (by_hand || has(&REGIONS), by_hand || has(&[STS]));
+    let (has_region, has_sts) = (by_hand || has(&REGIONS), by_hand || has(&[STS_ENDPOINTS]));
     for (name, value) in variables {
         match *name {
-            STS if has_sts => continue,
+            STS_ENDPOINTS if has_sts => continue,
             name if has_region && REGIONS.contains(&name) => continue,
             name => env.retain(|entry| entry["name"] != name),
         }

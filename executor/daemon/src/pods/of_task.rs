@@ -8,7 +8,7 @@ use windlass_core::identity::rules::Rule;
 use windlass_core::identity::{Freedom, Freedoms, Identity};
 use windlass_core::ids::{Attempt, LaunchId};
 use windlass_core::outcome::Reason;
-use windlass_core::pod;
+use windlass_core::pod::{self, Template};
 use windlass_core::task::{ExecutorConfig, TaskSpec};
 
 use super::{Denial, Renderer, identity_of, of_render};
@@ -48,20 +48,24 @@ impl OfTask<'_> {
         if self.spec.executor_config.as_ref().is_ok_and(changes_nothing) {
             return Ok(());
         }
-        let measure = self.renderer.measure(rule, self.spec)?;
+        let template = self.renderer.configured_template()?;
+        let measure = self.renderer.measure(rule, self.spec, &template)?;
         judge(rule, "executor_config", &measure, draft, &rule.may_override)?;
-        self.guard_groups(rule, draft)
+        self.guard_groups(rule, draft, &template)
     }
 
     /// Any label may be one that a SecurityGroupPolicy selects by, so labels are judged by what they do. Where the rule
     /// says which groups the pod gets, [`OfTask::compare`] does that.
-    fn guard_groups(&self, rule: &Rule, draft: &Value) -> Result<(), Denial> {
+    fn guard_groups(&self, rule: &Rule, draft: &Value, template: &Template) -> Result<(), Denial> {
         let Some(surroundings) = &self.renderer.surroundings else { return Ok(()) };
         if !rule.gives.security_groups.is_empty() || rule.may_override.contains(&Freedom::Labels) {
             return Ok(());
         }
-        let usual = self.renderer.plain(rule, self.spec)?;
         let known = surroundings.read().unwrap_or_else(PoisonError::into_inner);
+        if !known.groups_known() {
+            return Ok(());
+        }
+        let usual = self.renderer.plain(rule, self.spec, template)?;
         let Some(what) = known.groups_by_labels(&usual, draft) else { return Ok(()) };
         let message = format!(
             "identity rule `{}` (line {}) does not let executor_config change the pod's security groups by its labels: \
@@ -130,21 +134,16 @@ mod tests {
     use windlass_core::identity::rules::{Place, Rules};
     use windlass_core::identity::sgp::SecurityGroupPolicy;
     use windlass_core::identity::surroundings::Surroundings;
-    use windlass_core::ids::{InstallationId, TaskKey};
-    use windlass_core::pod::{PodSettings, WatchedNamespaces};
+    use windlass_core::ids::TaskKey;
+    use windlass_core::pod::PodSettings;
 
     use super::*;
     use crate::pods::imaginary;
+    use crate::pods::tests::settings;
 
     /// Where every pod with the label `team: fin` gets a group.
     fn renderer(may_override: Freedoms) -> Renderer {
-        let settings = PodSettings {
-            namespace: "airflow".into(),
-            kube_image: Some("airflow:2".into()),
-            watched: WatchedNamespaces::Own,
-            installation: InstallationId("6f1c0f8e-0000-4000-8000-000000000000".into()),
-            hide_from_neighbours: false,
-        };
+        let settings = PodSettings { kube_image: Some("airflow:2".into()), ..settings() };
         let policy = json!({
             "metadata": { "namespace": "airflow", "name": "fin" },
             "spec": { "podSelector": { "matchLabels": { "team": "fin" } }, "securityGroups": { "groupIds": ["sg-a"] } },

@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use super::dry_run::has_pod_identity;
 use super::facts::{EksFacts, RuleFacts};
-use super::template::{STS_ENDPOINTS, chooses_sts};
+use super::template::chooses_sts;
 use super::{Code, Finding};
 use crate::identity::irsa::{ANNOTATION_AUDIENCE, ANNOTATION_ROLE, DEFAULT_AUDIENCE};
 use crate::identity::manifests::{Trusted, trust_policy};
+use crate::identity::worker_env::STS_ENDPOINTS;
 
 const ANNOTATION_EXPIRATION: &str = "eks.amazonaws.com/token-expiration";
 const ANNOTATION_REGIONAL_STS: &str = "eks.amazonaws.com/sts-regional-endpoints";

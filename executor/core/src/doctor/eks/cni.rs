@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::facts::{EksFacts, Named, probed};
-use super::{Code, Finding, go_bool, list, some_of};
+use super::{Code, Finding, containers, go_bool, list, some_of};
 
 /// Where EKS has it.
 const NAMESPACE: &str = "kube-system";
@@ -18,9 +18,8 @@ pub(super) const KUBE_PROXY: &str = "kube-proxy-config";
 /// The ConfigMaps of kube-system that its variables are read from.
 pub fn aws_node_config_maps(daemon_sets: &[Value]) -> Vec<Named> {
     let Some(aws_node) = named(daemon_sets, NAME) else { return Vec::new() };
-    let spec = &aws_node["spec"]["template"]["spec"];
-    let containers = list(&spec["containers"]).iter().chain(list(&spec["initContainers"]));
-    let variables = containers.flat_map(|container| list(&container["env"]));
+    let variables =
+        containers(&aws_node["spec"]["template"]["spec"]).flat_map(|container| list(&container["env"]));
     let mut names: Vec<Named> = variables
         .filter_map(|variable| variable["valueFrom"]["configMapKeyRef"]["name"].as_str())
         .map(|name| (NAMESPACE.to_owned(), name.to_owned()))

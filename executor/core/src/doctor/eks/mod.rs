@@ -28,6 +28,8 @@ pub use facts::{
 };
 pub use nodes::room_line;
 
+use serde_json::Value;
+
 use super::code::Code;
 use super::finding::Finding;
 
@@ -74,6 +76,11 @@ fn go_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn list(value: &serde_json::Value) -> &[serde_json::Value] {
+fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Those that run, and those before them.
+fn containers(pod_spec: &Value) -> impl Iterator<Item = &Value> {
+    list(&pod_spec["containers"]).iter().chain(list(&pod_spec["initContainers"]))
 }

@@ -3,14 +3,12 @@
 use serde_json::Value;
 
 use super::facts::RuleFacts;
-use super::{Code, Finding, list};
+use super::{Code, Finding, containers, list};
 use crate::identity::irsa::{LABEL_SKIP, shadowing_env};
+use crate::identity::worker_env::STS_ENDPOINTS;
 
 /// Where the pod identity webhook mounts its token.
 const TOKEN_PATH: &str = "/var/run/secrets/eks.amazonaws.com/serviceaccount";
-
-/// `regional` or `legacy`.
-pub(super) const STS_ENDPOINTS: &str = "AWS_STS_REGIONAL_ENDPOINTS";
 
 pub(super) fn template(rule: &RuleFacts, found: &mut Vec<Finding>) {
     let pod = match &rule.pod {
@@ -46,13 +44,9 @@ pub(super) fn template(rule: &RuleFacts, found: &mut Vec<Finding>) {
     }
 }
 
-fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    list(&pod["spec"]["containers"]).iter().chain(list(&pod["spec"]["initContainers"]))
-}
-
 /// Containers that say themselves which STS they ask, with what they say.
 pub(super) fn chooses_sts(pod: &Value) -> impl Iterator<Item = (&str, &str)> {
-    containers(pod).filter_map(|container| {
+    containers(&pod["spec"]).filter_map(|container| {
         let choice = list(&container["env"]).iter().rfind(|variable| variable["name"] == STS_ENDPOINTS)?;
         Some((container["name"].as_str()?, choice["value"].as_str().unwrap_or_default()))
     })
@@ -63,7 +57,7 @@ fn environment(rule: &RuleFacts, pod: &Value, found: &mut Vec<Finding>) {
         let what = format!("container `{container}` sets {STS_ENDPOINTS} to `legacy`");
         found.push(Finding::new(Code::StsGlobal, &rule.object, what));
     }
-    for container in containers(pod) {
+    for container in containers(&pod["spec"]) {
         let name = container["name"].as_str().unwrap_or_default();
         let set = list(&container["env"]).iter().filter_map(|variable| variable["name"].as_str());
         let set: Vec<&str> = set.filter(|variable| shadowing_env().contains(variable)).collect();

@@ -10,6 +10,7 @@ use windlass_core::ids::{Attempt, LaunchId, PodRef};
 use windlass_core::outcome::Reason;
 use windlass_core::pod_view::PodView;
 
+use crate::error::ClusterError;
 use crate::lean::{LeanPod, look_behind_gate};
 use crate::observe::Verb;
 use crate::status::{ApiStatus, words};
@@ -34,6 +35,8 @@ const REMEDY_ACCOUNT: &str =
 const REMEDY_SIZE: &str = "make the pod smaller: its template, `pod_override` or executor_config";
 const REMEDY_POLICY: &str =
     "where the identity rules or the pod template were changed: apply `windlass identity render` again";
+/// The API server gives up when we do: what takes longer each time lets no pod come to be.
+const REMEDY_SLOW: &str = "where admission webhooks take longer, raise create.timeout-ms and term.lease-ms";
 const REMEDY_RBAC: &str = "give Windlass's service account the Role of deploy/rbac in this namespace";
 
 /// Reads an answer to the create of `launch`'s pod. Pure: status, `Retry-After` in milliseconds, body.
@@ -82,6 +85,7 @@ pub fn classify_create(
         }
         // etcd's limit comes as a 500, and asking again cannot help.
         500 if said.message.contains("request is too large") => refused(said.message, REMEDY_SIZE),
+        504 => unknown(status, format!("{} ({REMEDY_SLOW})", said.message)),
         // 401: our credentials, not the pod. 408, 5xx: also a webhook that cannot be reached
         // (`failed calling webhook`), after which nothing exists; a GET will tell.
         _ => unknown(status, said.message),
@@ -149,6 +153,13 @@ fn not_ready(message: String, remedy: &str) -> CreateVerdict {
     CreateVerdict::Answer(CreateAnswer::NamespaceNotReady { message })
 }
 
+fn unanswered(error: &ClusterError) -> String {
+    match error {
+        ClusterError::TimedOut { .. } => format!("{}; {REMEDY_SLOW}", error.line()),
+        _ => error.line(),
+    }
+}
+
 fn unknown(status: u16, message: String) -> CreateVerdict {
     let error = format!("the API server answered the create with {status}: {message}");
     CreateVerdict::Answer(CreateAnswer::Unknown { error })
@@ -182,7 +193,7 @@ impl Cluster {
         };
         let answer = match self.call(call, timeout).await {
             Ok(answer) => answer,
-            Err(error) => return CreateAnswer::Unknown { error: error.line() },
+            Err(error) => return CreateAnswer::Unknown { error: unanswered(&error) },
         };
         match classify_create(answer.status, answer.retry_after_ms, &answer.body, launch, attempt) {
             CreateVerdict::Created(view) => CreateAnswer::Created(view),

@@ -205,12 +205,14 @@ fn what_is_no_judgement_on_the_pod_is_unknown() {
         assert!(is_unknown(&answered(status, None, b"<html>proxy</html>")), "{status}");
     }
     assert!(is_unknown(&said(401, "Unauthorized", "Unauthorized", Value::Null)), "our token, not the pod");
-    assert!(is_unknown(&said(
-        504,
-        "Timeout",
-        "Timeout: request did not complete within the allotted timeout",
-        Value::Null
-    )));
+    let late =
+        said(504, "Timeout", "Timeout: request did not complete within the allotted timeout", Value::Null);
+    let CreateVerdict::Answer(CreateAnswer::Unknown { error }) = &late else { panic!("{late:?}") };
+    assert_eq!(
+        error,
+        "the API server answered the create with 504: Timeout: request did not complete within the allotted timeout \
+         (where admission webhooks take longer, raise create.timeout-ms and term.lease-ms)"
+    );
 }
 
 #[test]

@@ -71,6 +71,8 @@ async fn silence_ends_at_the_deadline_and_the_server_was_told_of_it() {
     assert!(started.elapsed() < Duration::from_secs(3));
     let CreateAnswer::Unknown { error } = answer else { panic!("{answer:?}") };
     assert!(error.contains("did not answer `create pod etl/a` within 300 ms"), "{error}");
+    let remedy = "; where admission webhooks take longer, raise create.timeout-ms and term.lease-ms";
+    assert!(error.ends_with(remedy), "{error}");
     let path = server.asked()[0].path.clone();
     let told =
         path.split("timeout=").nth(1).and_then(|t| t.strip_suffix("ms")).unwrap().parse::<u64>().unwrap();

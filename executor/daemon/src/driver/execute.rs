@@ -265,13 +265,7 @@ impl Edges {
         let limit = Duration::from_millis(timeout_ms);
         let call = self.cluster.create(body, launch, attempt, limit);
         let answer = timeout(limit + Duration::from_millis(CREATE_GRACE_MS), call).await;
-        answer.unwrap_or_else(|_| CreateAnswer::Unknown {
-            // The API server gives up with us, so a slower webhook lets no pod come to be.
-            error: format!(
-                "{}; where admission webhooks take longer, raise create.timeout-ms and term.lease-ms",
-                late(timeout_ms)
-            ),
-        })
+        answer.unwrap_or_else(|_| CreateAnswer::Unknown { error: late(timeout_ms) })
     }
 
     async fn get(&self, pod: &PodRef, launch: &LaunchId, attempt: Attempt) -> GetAnswer {

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::dry_run::has_its_role;
 use super::facts::EksFacts;
 use super::{Code, Finding, list};
 
@@ -33,22 +34,29 @@ pub(super) fn pieces(facts: &EksFacts, found: &mut Vec<Finding>) {
             let what = "the API group vpcresources.k8s.aws/v1beta1 is not there";
             found.push(Finding::new(Code::SgpCrdMissing, "SecurityGroupPolicy", what));
         }
-        webhook(Code::SgpWebhookMissing, cluster.mutating.as_deref(), SGP_MUTATING, found);
-        webhook(Code::SgpWebhookMissing, cluster.validating.as_deref(), SGP_VALIDATING, found);
+        found.extend(webhook(Code::SgpWebhookMissing, cluster.mutating.as_deref(), SGP_MUTATING));
+        found.extend(webhook(Code::SgpWebhookMissing, cluster.validating.as_deref(), SGP_VALIDATING));
     }
-    // A pod template that sets the variables itself is seen by the dry run.
     if facts.wants_roles() {
-        webhook(Code::IrsaWebhookMissing, cluster.mutating.as_deref(), IRSA, found);
+        let told = webhook(Code::IrsaWebhookMissing, cluster.mutating.as_deref(), IRSA);
+        found.extend(told.filter(|finding| finding.code != Code::IrsaWebhookMissing || lacks_a_role(facts)));
     }
 }
 
+/// Whether a rule's pod is not seen to have its role. A pod template may give variables and token itself; then nobody
+/// misses the webhook.
+fn lacks_a_role(facts: &EksFacts) -> bool {
+    let mut demanding = facts.rules.iter().filter(|rule| rule.gives.role_arn.is_some()).peekable();
+    demanding.peek().is_none() || !demanding.all(has_its_role)
+}
+
+/// What is said of a webhook; None: the configurations could not be read.
 fn webhook(
     missing: Code,
     configurations: Option<&[Value]>,
     (configuration, name): (&str, &str),
-    found: &mut Vec<Finding>,
-) {
-    let Some(configurations) = configurations else { return };
+) -> Option<Finding> {
+    let configurations = configurations?;
     let there = configurations.iter().find_map(|seen| {
         let webhook = list(&seen["webhooks"]).iter().find(|webhook| webhook["name"] == name)?;
         Some((seen, webhook))
@@ -60,8 +68,7 @@ fn webhook(
         } else {
             format!("there is no configuration with the webhook `{name}`")
         };
-        found.push(Finding::new(missing, configuration, what));
-        return;
+        return Some(Finding::new(missing, configuration, what));
     };
     let object = format!("{} ({name})", seen["metadata"]["name"].as_str().unwrap_or(configuration));
     let (what, next) = match webhook["failurePolicy"].as_str() {
@@ -76,7 +83,7 @@ fn webhook(
             "creates are tried again until it answers",
         ),
     };
-    found.push(Finding::new(Code::WebhookFailurePolicy, object, what).next(next));
+    Some(Finding::new(Code::WebhookFailurePolicy, object, what).next(next))
 }
 
 /// What only AWS's own APIs tell.

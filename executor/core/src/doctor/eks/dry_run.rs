@@ -46,6 +46,14 @@ pub(super) fn has_pod_identity(rule: &RuleFacts) -> bool {
     }
 }
 
+/// Whether the dry run's pod has its rule's role, by whomever.
+pub(super) fn has_its_role(rule: &RuleFacts) -> bool {
+    match (&rule.dry_run, &rule.gives.role_arn) {
+        (DryRun::Admitted(pod), Some(role)) => check(pod, role, rule.gives.audience()).is_ok(),
+        (DryRun::Admitted(_) | DryRun::NotTried | DryRun::Refused(_) | DryRun::Unknown(_), _) => false,
+    }
+}
+
 fn role(rule: &RuleFacts, pod: &Value, found: &mut Vec<Finding>) {
     let Some(role) = &rule.gives.role_arn else { return };
     match check(pod, role, rule.gives.audience()) {

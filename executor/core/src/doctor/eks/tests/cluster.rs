@@ -33,7 +33,10 @@ fn the_pieces_of_aws_have_to_be_there() {
         ]
     );
     assert_eq!(
-        after(|facts| facts.cluster.mutating = Some(Vec::new())),
+        after(|facts| {
+            facts.cluster.mutating = Some(Vec::new());
+            facts.rules[0].dry_run = DryRun::NotTried;
+        }),
         [
             "error sgp-webhook-missing: vpc-resource-mutating-webhook: there is no configuration with the webhook `mpod.vpc.k8s.aws`",
             "error irsa-webhook-missing: pod-identity-webhook: there is no configuration with the webhook `iam-for-pods.amazonaws.com`",
@@ -45,6 +48,16 @@ fn the_pieces_of_aws_have_to_be_there() {
         [
             "error sgp-webhook-missing: vpc-resource-validating-webhook: the configuration is there, and has no webhook `vpod.vpc.k8s.aws`"
         ]
+    );
+    // The template gives the pods their role.
+    assert_eq!(
+        after(|facts| facts
+            .cluster
+            .mutating
+            .as_mut()
+            .unwrap()
+            .retain(|seen| seen["metadata"]["name"] != "pod-identity-webhook")),
+        Vec::<String>::new()
     );
     // What no rule demands is not asked for, unless by hand.
     let bare = |forced| {

@@ -24,6 +24,7 @@ GRANT SELECT (dag_id, fileloc, is_active, is_subdag, owners, root_dag_id) ON :"a
 GRANT SELECT (dag_id, name) ON :"airflow_schema".dag_tag TO :"windlass_role";
 GRANT SELECT (dag_id, run_id, run_type, state) ON :"airflow_schema".dag_run TO :"windlass_role";
 GRANT SELECT (id, job_type, state, latest_heartbeat) ON :"airflow_schema".job TO :"windlass_role";
+GRANT SELECT (pool) ON :"airflow_schema".slot_pool TO :"windlass_role";
 GRANT SELECT (dag_id, task_id, run_id, map_index, state, try_number, hostname, job_id, operator, pool, queue,
         priority_weight, queued_dttm, queued_by_job_id, executor, executor_config, external_executor_id),
     UPDATE (external_executor_id)

@@ -33,12 +33,13 @@ const fn windlass(table: &'static str, privilege: &'static str) -> Grant {
 }
 
 /// What the statements of this crate use, no more.
-const DAEMON: [Grant; 20] = [
+const DAEMON: [Grant; 21] = [
     airflow("alembic_version", "SELECT", &["version_num"]),
     airflow("dag", "SELECT", &["dag_id", "fileloc", "is_active", "is_subdag", "owners", "root_dag_id"]),
     airflow("dag_tag", "SELECT", &["dag_id", "name"]),
     airflow("dag_run", "SELECT", &["dag_id", "run_id", "run_type", "state"]),
     airflow("job", "SELECT", &["id", "job_type", "state", "latest_heartbeat"]),
+    airflow("slot_pool", "SELECT", &["pool"]),
     airflow("task_instance", "SELECT", TASK_INSTANCE),
     airflow("task_instance", "UPDATE", &["external_executor_id"]),
     windlass("schema_migrations", "SELECT"),

@@ -1,4 +1,4 @@
-//! The DAGs that there are, for who checks identity rules.
+//! The DAGs and pools that there are, for who checks identity rules.
 
 use sqlx::Row;
 use windlass_core::task::DagFacts;
@@ -16,6 +16,8 @@ const DAGS: &str = "
     WHERE d.is_active AND ($1::text IS NULL OR d.dag_id = $1)
     ORDER BY d.dag_id";
 
+const POOLS: &str = "SELECT pool FROM {airflow}slot_pool WHERE pool IS NOT NULL ORDER BY pool";
+
 impl Store {
     /// Active DAGs by their ids; or the one of that id.
     pub async fn dags(&self, dag_id: Option<&str>) -> Result<Vec<(String, DagFacts)>, BridgeError> {
@@ -29,5 +31,13 @@ impl Store {
             Ok((row.try_get("dag_id")?, dag_facts(row, fileloc.as_deref(), dags_folder)?))
         };
         rows.iter().map(|row| read(row).map_err(reading)).collect()
+    }
+
+    /// The pools' names.
+    pub async fn pools(&self) -> Result<Vec<String>, BridgeError> {
+        let mut tx = self.begin(Access::Look, "read the pools").await?;
+        let rows = tx.rows(airflow_statement(self.airflow_sql(POOLS))).await?;
+        tx.commit().await?;
+        rows.iter().map(|row| row.try_get("pool").map_err(reading)).collect()
     }
 }

@@ -115,7 +115,7 @@ async fn airflow_may_live_in_a_schema_of_its_own(lab: Lab) -> anyhow::Result<()>
     lab.sql(
         "CREATE SCHEMA \"air Flow\"; ALTER TABLE alembic_version SET SCHEMA \"air Flow\";
          ALTER TABLE dag SET SCHEMA \"air Flow\"; ALTER TABLE dag_tag SET SCHEMA \"air Flow\"; ALTER TABLE dag_run SET SCHEMA \"air Flow\";
-         ALTER TABLE job SET SCHEMA \"air Flow\"; ALTER TABLE task_instance SET SCHEMA \"air Flow\"",
+         ALTER TABLE job SET SCHEMA \"air Flow\"; ALTER TABLE slot_pool SET SCHEMA \"air Flow\"; ALTER TABLE task_instance SET SCHEMA \"air Flow\"",
     )
     .await?;
     let error = lab.store.check().await.unwrap_err();
@@ -129,6 +129,9 @@ async fn airflow_may_live_in_a_schema_of_its_own(lab: Lab) -> anyhow::Result<()>
     assert_eq!(store.intake(windlass_core::store::IntakePass::Full, 1).await?, []);
     assert_eq!(store.status(1).await?.queued, 0);
     assert_eq!(store.dags(None).await?, []);
+    lab.sql("INSERT INTO \"air Flow\".slot_pool (pool, slots, include_deferred) VALUES ('gpu', 4, false)")
+        .await?;
+    assert_eq!(store.pools().await?, ["gpu"]);
     assert!(store.find_withdrawn(1).await?.is_empty());
     Ok(())
 }

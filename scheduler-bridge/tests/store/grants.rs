@@ -86,6 +86,7 @@ async fn denied(lab: &Lab, epoch: Epoch) -> anyhow::Result<Vec<String>> {
     note(of(store.purge(epoch, Duration::from_secs(3_600), 1).await));
     note(of(store.status(1).await));
     note(of(store.dags(None).await));
+    note(of(store.pools().await));
     let minute = Duration::from_secs(60);
     let limits = LookLimits { rows: 1, unlaunched: minute, worker_dead: minute, scheduler_dead: minute };
     note(of(store.look(limits).await));

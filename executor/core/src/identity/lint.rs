@@ -10,6 +10,15 @@ use crate::task::DagFacts;
 /// A DAG that is active: its id, and what the database has of it.
 pub type KnownDag = (String, DagFacts);
 
+/// What there is in this Airflow.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The active DAGs.
+    pub dags: Vec<KnownDag>,
+    /// `slot_pool.pool`. Airflow queues no task whose pool is not there.
+    pub pools: Vec<String>,
+}
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -36,20 +45,20 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// Lints. `known`: the DAGs of this Airflow; None where no database was asked.
-pub fn lint(rules: &Rules, known: Option<&[KnownDag]>) -> Vec<Finding> {
+/// Lints. `known`: None where no database was asked.
+pub fn lint(rules: &Rules, known: Option<&Known>) -> Vec<Finding> {
     let mut found = Vec::new();
     for (at, rule) in rules.rules().iter().enumerate() {
         found.extend(shadowed(rule, &rules.rules()[..at]));
         found.extend(authors_choice(rule));
         if let Some(known) = known {
             found.extend(unknown(rule, known));
-            found.extend(unused(rule, known));
+            found.extend(unused(rule, &known.dags));
         }
     }
     found.extend(two_roles(rules));
     if let Some(known) = known {
-        found.extend(fall_to_default(rules, known));
+        found.extend(fall_to_default(rules, &known.dags));
     }
     found
 }
@@ -118,26 +127,30 @@ fn authors_choice(rule: &Rule) -> Option<Finding> {
 }
 
 /// Texts without a wildcard that nothing in this Airflow is called.
-fn unknown(rule: &Rule, known: &[KnownDag]) -> Vec<Finding> {
+fn unknown(rule: &Rule, Known { dags, pools }: &Known) -> Vec<Finding> {
     let mut found = Vec::new();
     for condition in &rule.when {
         let there: Vec<&str> = match condition.on {
-            Trait::Dag => known.iter().map(|(dag_id, _)| dag_id.as_str()).collect(),
-            Trait::Tag => known.iter().flat_map(|(_, dag)| &dag.tags).map(String::as_str).collect(),
-            Trait::Owner => known.iter().flat_map(|(_, dag)| &dag.owners).map(String::as_str).collect(),
+            Trait::Dag => dags.iter().map(|(dag_id, _)| dag_id.as_str()).collect(),
+            Trait::Tag => dags.iter().flat_map(|(_, dag)| &dag.tags).map(String::as_str).collect(),
+            Trait::Owner => dags.iter().flat_map(|(_, dag)| &dag.owners).map(String::as_str).collect(),
             Trait::Folder => {
-                let folders = known.iter().filter_map(|(_, dag)| dag.folder.as_deref());
+                let folders = dags.iter().filter_map(|(_, dag)| dag.folder.as_deref());
                 folders
                     .flat_map(|folder| Facts { folder: Some(folder), ..Facts::default() }.of(Trait::Folder))
                     .collect()
             }
+            Trait::Pool => pools.iter().map(String::as_str).collect(),
             // Known only once a task with it has run.
-            Trait::Task | Trait::Queue | Trait::Pool | Trait::Operator => continue,
+            Trait::Task | Trait::Queue | Trait::Operator => continue,
         };
         for name in condition.patterns.iter().filter_map(|pattern| pattern.exact()) {
             if !there.contains(&name) {
                 let what = format!("rule `{}` names {} `{name}`, and there is none", rule.name, condition.on);
-                let remedy = "check the spelling; a DAG appears once it has been parsed";
+                let remedy = match condition.on {
+                    Trait::Pool => "check the spelling; `airflow pools list` shows those that there are",
+                    _ => "check the spelling; a DAG appears once it has been parsed",
+                };
                 found.push(of(Severity::Warning, "unknown-name", rule, what, remedy));
             }
         }
@@ -207,7 +220,7 @@ mod tests {
         }
     }
 
-    fn told(rules: Vec<Rule>, known: Option<&[KnownDag]>) -> Vec<String> {
+    fn told(rules: Vec<Rule>, known: Option<&Known>) -> Vec<String> {
         let rules = Rules::new(rules, None);
         lint(&rules, known).into_iter().map(|f| format!("{}: {}", f.code, f.what)).collect()
     }
@@ -240,8 +253,12 @@ mod tests {
         let dag = |dag_id: &str, folder: &str| {
             (dag_id.to_owned(), DagFacts { folder: Some(folder.into()), ..DagFacts::default() })
         };
-        let known = [dag("a", "finance/x"), dag("b", ".")];
+        let known = Known {
+            dags: vec![dag("a", "finance/x"), dag("b", ".")],
+            pools: vec!["default_pool".into(), "gpu".into()],
+        };
         let rules = vec![
+            rule("there", 1, &[(Trait::Dag, "a"), (Trait::Pool, "gpu")], None),
             rule("fin", 2, &[(Trait::Folder, "finance")], None),
             rule("gone", 4, &[(Trait::Dag, "c"), (Trait::Pool, "p")], None),
         ];
@@ -249,6 +266,7 @@ mod tests {
             told(rules, Some(&known)),
             [
                 "unknown-name: rule `gone` names dag `c`, and there is none",
+                "unknown-name: rule `gone` names pool `p`, and there is none",
                 "unused-rule: rule `gone` matches none of the 2 DAGs",
                 "falls-to-default: 1 of 2 DAGs get no pod ([identity.default] deny = true): `b`",
             ]

@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use clap::Args;
 use serde_json::{Value, json};
 use windlass_core::doctor::count;
-use windlass_core::identity::lint::{Finding, KnownDag, Severity, lint};
+use windlass_core::identity::lint::{Finding, Known, Severity, lint};
 
 use super::no_rules;
 use crate::cli::{Failure, Form, print};
 use crate::config::Config;
 use crate::login;
 
-/// Compares the rules with each other and with the DAGs that the database knows. Rules that cannot be read at all are
+/// Compares the rules with each other and with the DAGs and pools that the database knows. Rules that cannot be read at all are
 /// faults of the configuration: exit code 3.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "\
@@ -23,7 +23,7 @@ Examples:
   windlass identity check --offline --config windlass.toml      in a pull request, without a database
   windlass identity check --output json | jq '.findings[] | select(.code == \"falls-to-default\")'")]
 pub struct Check {
-    /// Do not ask the database for DAGs, tags, owners and folders
+    /// Do not ask the database for DAGs, tags, owners, folders and pools
     #[arg(long)]
     offline: bool,
     /// Form of the output
@@ -34,25 +34,26 @@ pub struct Check {
 /// Lints and prints.
 pub async fn check(config: &Config, of: &Check) -> Result<(), Failure> {
     let rules = config.rules.as_ref().ok_or_else(no_rules)?;
-    let known = if of.offline { None } else { Some(dags(config).await?) };
-    let found = lint(rules, known.as_deref());
+    let known = if of.offline { None } else { Some(known(config).await?) };
+    let found = lint(rules, known.as_ref());
+    let dags = known.map(|known| known.dags.len());
     let number = rules.rules().len();
     print(&match of.output {
-        Form::Text => text(number, known.as_deref(), &found),
-        Form::Json => format!("{:#}\n", document(number, known.as_deref(), &found)),
+        Form::Text => text(number, dags, &found),
+        Form::Json => format!("{:#}\n", document(number, dags, &found)),
     })?;
     let broken = found.iter().any(|finding| finding.severity == Severity::Error);
     if broken { Err(Failure::Unhealthy) } else { Ok(()) }
 }
 
-async fn dags(config: &Config) -> Result<Vec<KnownDag>, Failure> {
+async fn known(config: &Config) -> Result<Known, Failure> {
     let store = login::open(config).await?;
-    let dags = store.dags(None).await?;
+    let (dags, pools) = (store.dags(None).await?, store.pools().await?);
     store.close().await;
-    Ok(dags)
+    Ok(Known { dags, pools })
 }
 
-fn text(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String {
+fn text(number: usize, dags: Option<usize>, found: &[Finding]) -> String {
     let mut text = String::new();
     for finding in found {
         let line =
@@ -60,8 +61,8 @@ fn text(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> String 
         let _ = writeln!(text, "{} {}{line}: {}", word(finding.severity), finding.code, finding.what);
         let _ = writeln!(text, "    remedy: {}", finding.remedy);
     }
-    let with = match known {
-        Some(known) => count(known.len(), "DAG", "DAGs"),
+    let with = match dags {
+        Some(dags) => count(dags, "DAG", "DAGs"),
         None => "no DAGs (--offline)".to_owned(),
     };
     let result = if found.is_empty() { "nothing found".to_owned() } else { format!("{} found", found.len()) };
@@ -78,7 +79,7 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-fn document(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Value {
+fn document(number: usize, dags: Option<usize>, found: &[Finding]) -> Value {
     let finding = |finding: &Finding| {
         json!({
             "severity": word(finding.severity),
@@ -91,7 +92,7 @@ fn document(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Val
     };
     json!({
         "rules": number,
-        "dags": known.map(<[KnownDag]>::len),
+        "dags": dags,
         "findings": found.iter().map(finding).collect::<Vec<_>>(),
     })
 }
@@ -99,16 +100,14 @@ fn document(number: usize, known: Option<&[KnownDag]>, found: &[Finding]) -> Val
 #[cfg(test)]
 mod tests {
     use windlass_core::identity::rules::Place;
-    use windlass_core::task::DagFacts;
 
     use super::*;
 
     #[test]
     fn the_text_counts_as_people_do() {
-        let dag = |dag_id: &str| (dag_id.to_owned(), DagFacts::default());
-        let one = text(1, Some(&[dag("a")]), &[]);
+        let one = text(1, Some(1), &[]);
         assert_eq!(one, "1 rule compared with each other and with 1 DAG: nothing found\n");
-        let two = text(2, Some(&[dag("a"), dag("b")]), &[]);
+        let two = text(2, Some(2), &[]);
         assert_eq!(two, "2 rules compared with each other and with 2 DAGs: nothing found\n");
         let found = Finding {
             severity: Severity::Warning,

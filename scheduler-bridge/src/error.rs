@@ -222,6 +222,12 @@ impl BridgeError {
                 "the server lets nobody in without TLS: set sslmode=verify-full and sslrootcert in [database] \
                  sql_alchemy_conn"
             }
+            // RDS's words for a token that it does not take, and for a password in its place.
+            Self::AuthenticationFailed { source, .. } if said(source).starts_with("PAM ") => {
+                "on RDS such a user logs in with IAM tokens: set database.auth = \"rds-iam\", allow the daemon's role \
+                 rds-db:connect for this user, grant the user rds_iam, and name the database by its own endpoint \
+                 (docs/DATABASE.md)"
+            }
             Self::AuthenticationFailed { .. } => {
                 "check user and password of [database] sql_alchemy_conn (or its _CMD or _SECRET form) and pg_hba.conf"
             }

@@ -1,4 +1,4 @@
-//! The objects by which the API server knows the webhooks, as EKS has them.
+//! The objects by which the API server knows the webhooks, as EKS has them, and one that is not of AWS.
 //!
 //! Names, policies and rules as seen on EKS (security groups: read in amazon-vpc-resource-controller v1.8.2; the pod
 //! identity webhook's: from published dumps). All of them fail open, and declare no side effects, so that dry runs show
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::server::{MUTATE_IRSA, MUTATE_SGP, VALIDATE_SGP, Webhooks};
+use crate::server::{MUTATE_IRSA, MUTATE_SGP, MUTATE_SIDECAR, VALIDATE_SGP, Webhooks};
 
 /// Seconds that the API server waits for an answer; then it goes on without.
 pub const TIMEOUT_S: u32 = 10;
@@ -34,6 +34,13 @@ pub fn sgp_mutating(webhooks: &Webhooks) -> Value {
 pub fn sgp_validating(webhooks: &Webhooks) -> Value {
     let webhook = webhook("vpod.vpc.k8s.aws", webhooks, VALIDATE_SGP, &["CREATE", "UPDATE"]);
     configuration("ValidatingWebhookConfiguration", "vpc-resource-validating-webhook", webhook)
+}
+
+/// MutatingWebhookConfiguration of somebody who puts sidecars into pods. It is asked after those of AWS, as its name comes
+/// after theirs.
+pub fn sidecar_mutating(webhooks: &Webhooks) -> Value {
+    let webhook = webhook("sidecars.example.com", webhooks, MUTATE_SIDECAR, &["CREATE"]);
+    configuration("MutatingWebhookConfiguration", "x-sidecar-injector", webhook)
 }
 
 fn configuration(kind: &str, name: &str, webhook: Value) -> Value {

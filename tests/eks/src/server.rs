@@ -28,6 +28,8 @@ use crate::review::{Reply, Verdict, answer, response};
 pub const MUTATE_IRSA: &str = "/mutate-irsa";
 /// The webhook of security groups for pods (mutating).
 pub const MUTATE_SGP: &str = "/mutate-sgp";
+/// A webhook that is not of AWS: a mesh, an agent (mutating).
+pub const MUTATE_SIDECAR: &str = "/mutate-sidecar";
 /// The guard of the annotation of security groups for pods (validating).
 pub const VALIDATE_SGP: &str = "/validate-sgp";
 
@@ -67,13 +69,13 @@ pub enum Mode {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Loopback does not work.
-    #[error("the webhook server cannot listen on 127.0.0.1; check the loopback interface")]
+    #[error("the server cannot listen on 127.0.0.1; check the loopback interface")]
     Listen(#[from] std::io::Error),
     /// No certificate could be made: the machine has no randomness, or a library is broken.
-    #[error("the webhook server cannot make a certificate")]
+    #[error("the server cannot make a certificate")]
     Certificate(#[from] rcgen::Error),
     /// The certificate does not suit the TLS library.
-    #[error("the webhook server cannot configure TLS")]
+    #[error("the server cannot configure TLS")]
     Tls(#[from] rustls::Error),
 }
 
@@ -111,7 +113,7 @@ impl Webhooks {
     pub async fn start(
         handlers: impl IntoIterator<Item = (&'static str, Handler)>,
     ) -> Result<Self, StartError> {
-        let (acceptor, authority) = tls()?;
+        let (acceptor, authority) = tls(&[b"http/1.1"])?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let path = |(path, handler): (&str, _)| (path.to_owned(), Path { handler, state: Mutex::default() });
@@ -172,8 +174,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A certificate for loopback that is its own authority, and its PEM.
-fn tls() -> Result<(TlsAcceptor, String), StartError> {
+/// A certificate for loopback that is its own authority, and its PEM. `protocols`: for ALPN.
+pub(crate) fn tls(protocols: &[&[u8]]) -> Result<(TlsAcceptor, String), StartError> {
     let names = ["127.0.0.1", "localhost"].map(str::to_owned);
     let made = rcgen::generate_simple_self_signed(names)?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
@@ -181,7 +183,7 @@ fn tls() -> Result<(TlsAcceptor, String), StartError> {
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_single_cert(vec![made.cert.der().clone()], key)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Ok((TlsAcceptor::from(Arc::new(config)), made.cert.pem()))
 }
 

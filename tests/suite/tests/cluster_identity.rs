@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use windlass_eks::configuration::{irsa_mutating, sgp_validating};
-use windlass_eks::irsa::{Flags, Webhook};
+use windlass_eks::irsa::{Flags, Identity, Webhook};
 use windlass_eks::review::Verdict;
 use windlass_eks::server::{Handler, MUTATE_IRSA, Mode, VALIDATE_SGP, Webhooks};
 use windlass_lab::control_plane::{ControlPlane, Options};
@@ -28,6 +28,12 @@ match = { dag = "etl", task = ["load*", "sneak"] }
 service-account = "etl-worker"
 role-arn = "arn:aws:iam::111122223333:role/etl"
 labels = { team = "etl" }
+
+[[identity.rule]]
+name = "associated"
+match = { dag = "etl", task = "associated" }
+service-account = "associated-worker"
+role-arn = "arn:aws:iam::111122223333:role/etl"
 
 [[identity.rule]]
 name = "mistaken"
@@ -125,6 +131,7 @@ fn handler() -> Handler {
     let webhook = Webhook {
         flags: Flags::on_eks("eu-west-1"),
         service_accounts: accounts.to_vec(),
+        identities: vec![Identity { namespace: "tasks".into(), service_account: "associated-worker".into() }],
         ..Webhook::default()
     };
     let webhook = Mutex::new(webhook);
@@ -160,6 +167,20 @@ async fn a_pod_is_let_go_once_it_has_its_role_and_never_before() -> Result<()> {
     world.database.queue("load_slowly", NOTHING)?;
     let pod = world.released("load_slowly").await?;
     ensure!(pod["spec"]["containers"][0]["env"].to_string().contains(ROLE), "{pod}");
+    Ok(())
+}
+
+/// An association of EKS Pod Identity gives the role as well; the pod names no role then, AWS knows it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_association_of_pod_identity_is_taken_for_the_role() -> Result<()> {
+    let world = World::start().await?;
+    let _daemon = world.daemon("daemon").await?;
+    world.database.queue("associated", NOTHING)?;
+    let pod = world.released("associated").await?;
+    let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+    let has = |name: &str| env.iter().any(|variable| variable["name"] == name);
+    ensure!(has("AWS_CONTAINER_CREDENTIALS_FULL_URI") && !has("AWS_ROLE_ARN"), "{pod}");
+    ensure!(world.database.attempt("associated")? == 1);
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use crate::cli::{Failure, Form, print};
 use crate::config::Config;
 use crate::login;
 
-/// Compares the rules with each other and with the DAGs and pools that the database knows. Rules that cannot be read at all are
-/// faults of the configuration: exit code 3.
+/// Compares the rules with each other and with the DAGs and pools that the database knows. Rules that cannot be read at
+/// all are faults of the configuration: exit code 3.
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = "\
 Ends with 1 if a rule can never apply.

@@ -6,7 +6,7 @@ use windlass_eks::branch::{Call, Refusal};
 use windlass_eks::server::MUTATE_SGP;
 use windlass_suite::daemon::{Daemon, Database, until, with_rules};
 
-use crate::world::{NAMESPACE, World, interfaces};
+use crate::world::{NAMESPACE, NODE, World, interfaces};
 
 const RULES: &str = r#"
 [[identity.rule]]
@@ -132,6 +132,23 @@ async fn a_pod_with_its_nodes_address_is_stopped_and_the_task_fails_with_the_rea
         "IdentityMissing: the task did not begin: it runs with its node's security groups: its address is ";
     ensure!(why.starts_with(says), "{why}");
     until("no pod runs", async || Ok(work.running(&["db1"]).await?.is_empty().then_some(()))).await?;
+    Ok(())
+}
+
+/// The CNI looks at the first container alone. What a webhook put there stays, so no other pod is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_in_front_is_caught_behind_the_gate() -> Result<()> {
+    let work = Work::start(World::start(9).await?).await?;
+    work.world.inject_sidecars().await?;
+    work.database.queue("db1", NOTHING)?;
+    let why = work.database.failure("db1").await?;
+    let says = "IdentityMissing: it would run with its node's security groups instead of \
+                sg-0123456789abcdef0,sg-0123456789abcdef1: container `base` asks for the branch interface";
+    ensure!(why.starts_with(says), "{why}");
+    until("its pod is gone", async || Ok(work.world.pods_of("db1").await?.is_empty().then_some(()))).await?;
+    ensure!(work.database.attempt("db1")? == 1);
+    // It was never on a node.
+    ensure!(work.world.groups.controller.used(NODE) == 0);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! A cluster with security groups for pods.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,6 +11,9 @@ use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::{Value, json};
 use windlass_eks::branch::Options;
 use windlass_eks::cluster::SecurityGroups;
+use windlass_eks::configuration::sidecar_mutating;
+use windlass_eks::review::Verdict;
+use windlass_eks::server::{Handler, MUTATE_SIDECAR};
 use windlass_lab::control_plane::{self, ControlPlane};
 use windlass_lab::folder::Folder;
 use windlass_local_cluster::{Kubelet, KubeletOptions, kubeconfig_file};
@@ -54,7 +58,8 @@ impl World {
             delete_every: Duration::from_millis(100),
             ..Options::default()
         };
-        let groups = SecurityGroups::install(config.clone(), NAMESPACE, branch, []).await?;
+        let groups =
+            SecurityGroups::install(config.clone(), NAMESPACE, branch, [(MUTATE_SIDECAR, sidecar())]).await?;
         let mut node = KubeletOptions::new(NODE, folder.join("pods"));
         node.branch_interfaces = true;
         node.fake_run = Some(RUN);
@@ -62,6 +67,12 @@ impl World {
         let kubelet = Kubelet::start(config, node).await?;
         groups.controller.add_node(NODE, interfaces).await?;
         Ok(Self { _kubelet: kubelet, groups, plane, folder })
+    }
+
+    /// From now on every pod gets a sidecar in front of its own containers.
+    pub(crate) async fn inject_sidecars(&self) -> Result<()> {
+        self.groups.create(&sidecar_mutating(&self.groups.webhooks)).await?;
+        Ok(self.groups.is_asked(MUTATE_SIDECAR, NAMESPACE).await?)
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -149,6 +160,13 @@ impl World {
         })
         .await
     }
+}
+
+fn sidecar() -> Handler {
+    Arc::new(|_: &Value| {
+        let container = json!({ "name": "mesh", "image": "any" });
+        Verdict::Patch(vec![json!({ "op": "add", "path": "/spec/containers/0", "value": container })])
+    })
 }
 
 /// A pod of one container, with these labels.

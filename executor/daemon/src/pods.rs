@@ -230,7 +230,7 @@ fn of_render(error: pod::RenderError) -> (Reason, String) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::fs;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -238,7 +238,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::pods) fn settings() -> PodSettings {
+    pub(super) fn settings() -> PodSettings {
         PodSettings {
             namespace: "airflow".into(),
             kube_image: None,

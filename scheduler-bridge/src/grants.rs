@@ -175,9 +175,10 @@ mod tests {
     #[test]
     fn missing_columns_of_one_table_are_one_statement() {
         let mut missing = Missing::default();
-        missing.add(&DAEMON[1], &"dag_id", true, "public".into());
-        missing.add(&DAEMON[1], &"fileloc", true, "public".into());
-        missing.add(&DAEMON[10], &"", false, "windlass".into());
+        let dag = airflow("dag", "SELECT", &["dag_id", "fileloc"]);
+        missing.add(&dag, &"dag_id", true, "public".into());
+        missing.add(&dag, &"fileloc", true, "public".into());
+        missing.add(&windlass("term", "UPDATE"), &"", false, "windlass".into());
         assert_eq!(
             missing.statements("wind-lass"),
             [

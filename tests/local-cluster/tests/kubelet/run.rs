@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use crate::world::{World, script, terminated, waiting};
@@ -141,12 +142,10 @@ async fn a_graceful_delete_lets_the_process_end_by_itself() {
         .create("polite", script("trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"))
         .await;
     world.until_log("polite", "up").await;
-    let path = "/api/v1/namespaces/default/pods/polite/log?follow=true";
-    let follow = world.request("GET", path, &Value::Null);
-    let delete = world.delete("polite", 30);
+    let log = world.follow_log("polite").await;
     let begun = Instant::now();
-    let (log, ()) = tokio::join!(follow, delete);
-    assert_eq!(log, "up\nbye\n");
+    world.delete("polite", 30).await;
+    assert_eq!(log.collect().await.unwrap().to_bytes(), "up\nbye\n");
     world.until_gone("polite").await;
     assert!(begun.elapsed() < Duration::from_secs(25), "it was not asked but waited for");
     world.stop().await;

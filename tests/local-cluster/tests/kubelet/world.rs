@@ -83,6 +83,15 @@ impl World {
         self.request("GET", &path, &Value::Null).await
     }
 
+    /// The log up to the pod's end. Its answer has begun: the pod may go now.
+    pub(crate) async fn follow_log(&self, name: &str) -> kube::client::Body {
+        let path = format!("/api/v1/namespaces/default/pods/{name}/log?follow=true");
+        let request = http::Request::get(&path).body(kube::client::Body::empty()).expect("a request");
+        let response = self.client.send(request).await.expect("an answer");
+        assert_eq!(response.status(), 200, "{path}");
+        response.into_body()
+    }
+
     pub(crate) fn pod(&self, name: &str) -> Option<Arc<Value>> {
         self.api().get("pods", "default", name)
     }

@@ -24,8 +24,8 @@ def airflow(*arguments, log):
 class Workers:
     """Plays daemon and workers: each task that is queued and handed over runs and succeeds."""
 
-    def __init__(self, dsn, dag_id):
-        self.dsn, self.dag_id = dsn, dag_id
+    def __init__(self, dsn, dag_id, job_log=None):
+        self.dsn, self.dag_id, self.job_log = dsn, dag_id, job_log
         self.commands = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -37,6 +37,16 @@ class Workers:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join(10)
+
+    def _job_sleeps(self):
+        """Wait for the next time that a BackfillJob has looked at all rows; then it sleeps for a second."""
+        if self.job_log is None:
+            return
+        before = self._turns()
+        until("the BackfillJob tells of its progress", lambda: self._turns() > before, seconds=30)
+
+    def _turns(self):
+        return self.job_log.read_text().count("[backfill progress]")
 
     def _work(self):
         from support.world import World
@@ -59,7 +69,10 @@ class Workers:
                         "INSERT INTO task_map (dag_id, task_id, run_id, map_index, length) VALUES (%s, %s, %s, -1, 2)",
                         row.dag_id, row.task_id, row.run_id,
                     )  # fmt: skip
+                self._job_sleeps()
                 world.worker_writes(key, "success")
+                # A pod ends some time after its worker has written the row, and the job sees that first.
+                self._job_sleeps()
                 world.settle(launch_id, "success")
                 world.close(launch_id)
         world.connection.close()
@@ -67,7 +80,7 @@ class Workers:
 
 def test_a_backfill_runs_to_its_end_with_its_own_commands(world, dsn, tmp_path):
     """Mapped tasks too: a BackfillJob expands them when the executor tells of the end of what they map over."""
-    with (tmp_path / "log").open("wb") as log, Workers(dsn, "counted") as workers:
+    with (tmp_path / "log").open("wb") as log, Workers(dsn, "counted", tmp_path / "log") as workers:
         dates = ["--start-date", "2024-03-01", "--end-date", "2024-03-01"]
         backfill = airflow("dags", "backfill", "counted", *dates, "--ignore-dependencies", log=log)
         ended = backfill.wait(150)

@@ -16,6 +16,7 @@ from airflow.executors.base_executor import PARALLELISM, BaseExecutor
 from airflow.utils.state import TaskInstanceState
 
 from windlass_airflow import ad_hoc, adoption, registration, revocation, task_log
+from windlass_airflow.backfill import Successes
 from windlass_airflow.database import explain, short_transaction
 from windlass_airflow.delivery import Delivery
 from windlass_airflow.handover import Noted, hand_over
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from airflow.cli.cli_config import GroupCommand
-    from airflow.executors.base_executor import CommandType
+    from airflow.executors.base_executor import CommandType, EventBufferValueType
     from airflow.models.log import Log
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.taskinstancekey import TaskInstanceKey
@@ -77,6 +78,7 @@ class WindlassExecutor(BaseExecutor):
         self._delivering = Health(
             "read the outcomes of its launches", "They stay in windlass.launch and are delivered later.", self.log
         )
+        self._successes: Successes | None = None
         self._registering = Health(
             "register this scheduler", "The daemon launches the tasks of registered schedulers only.", self.log
         )
@@ -96,6 +98,7 @@ class WindlassExecutor(BaseExecutor):
                 job_type = registration.refuse_other_jobs(connection, job_id)
             if job_type == registration.BACKFILL_JOB:
                 self._delivery.reports_ends = self._report_end
+                self._successes = Successes(self.running, self._report_end)
             with short_transaction() as connection:
                 registration.register(connection, self._registration)
         except AirflowException:
@@ -195,6 +198,12 @@ class WindlassExecutor(BaseExecutor):
             health.failed(error)
         else:
             health.worked()
+
+    def get_event_buffer(self, dag_ids: list[str] | None = None) -> dict[TaskInstanceKey, EventBufferValueType]:
+        """Give the events, those of a backfill as late as can be."""
+        if (successes := self._successes) is not None:
+            self._guarded(self._delivering, successes.look)
+        return super().get_event_buffer(dag_ids)
 
     def _report_end(self, key: TaskInstanceKey, state: str | None) -> None:
         """Tell a BackfillJob that a task's row has moved on: it expands what is mapped over its result."""

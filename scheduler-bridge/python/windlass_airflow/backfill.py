@@ -44,16 +44,7 @@ class Successes:
         keys = set(self._running) - self._told
         if not keys:
             return
-        held = [
-            {
-                "dag_id": key.dag_id,
-                "task_id": key.task_id,
-                "run_id": key.run_id,
-                "map_index": key.map_index,
-                "try_number": key.try_number,
-            }
-            for key in keys
-        ]
+        held = [key._asdict() for key in keys]
         statement = SUCCEEDED.format(task_instance=airflow_table("task_instance"), same_ti=same_key("ti", "h"))
         with short_transaction() as connection:
             rows = connection.execute(text(statement), {"held": json.dumps(held)}).all()

@@ -88,14 +88,7 @@ class Housekeeping:
             same_launch=same_key("l", "h"),
         )
         held = [
-            {
-                "dag_id": key.dag_id,
-                "task_id": key.task_id,
-                "run_id": key.run_id,
-                "map_index": key.map_index,
-                "try_number": key.try_number,
-                "queued_at": at.isoformat() if (at := self._running.queued_at(key)) else None,
-            }
+            key._asdict() | {"queued_at": at.isoformat() if (at := self._running.queued_at(key)) else None}
             for key in keys
         ]
         for row in connection.execute(text(statement), {"held": json.dumps(held), "job_id": job_id}):

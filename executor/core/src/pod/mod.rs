@@ -6,7 +6,8 @@
 //! Where the pod differs from the Python executor's, on purpose:
 //! - `metadata.name` ends in a hash of launch and attempt, not in random characters, so that a repeated create meets
 //!   409. A `metadata.name` in pod_override does not replace it (two tries, or two mapped tasks, would share it); it
-//!   is kept in the annotation `windlass.dev/pod-override-name`.
+//!   is kept in the annotation `windlass.dev/pod-override-name`. `render pod --input`, which shows what Python makes of a
+//!   case, shows it as the name.
 //! - The annotation `windlass.dev/queued-at`.
 //! - Labels `windlass.dev/*`; beside a KubernetesExecutor also `airflow_executor_done=True`.
 //! - What `pod_mutation_hook` does to the name, and to the labels and annotations of Windlass, does not hold

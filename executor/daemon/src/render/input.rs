@@ -115,8 +115,19 @@ impl Case {
         let template = template.map_err(|error| error.to_string())?;
         let launch = LaunchId::of(&settings.installation, &spec.queueing);
         pod::render(&settings, &template, &Identity::default(), &spec, &launch, Attempt::FIRST)
+            .map(named_as_python_names_it)
             .map_err(|error| error.to_string())
     }
+}
+
+/// With the name that pod_override asks for: the document shows the Python executor's pod, to compare with. The daemon
+/// gives the pod its own ([`pod::ANNOTATION_OVERRIDE_NAME`]).
+fn named_as_python_names_it(mut pod: Value) -> Value {
+    let metadata = &mut pod["metadata"];
+    if let Some(wanted) = metadata["annotations"].get(pod::ANNOTATION_OVERRIDE_NAME).cloned() {
+        metadata["name"] = wanted;
+    }
+    pod
 }
 
 impl Input {

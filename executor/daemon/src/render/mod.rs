@@ -46,7 +46,8 @@ With --input, everything is in one JSON document: {\"input\": {\"key\": {\"dag_i
 \"try_number\", \"map_index\"}, \"queue\", \"scheduler_job_id\", \"executor_config_pickle_hex\", \"command\"}, \"config\":
 {\"kubernetes_executor\": {\"namespace\", \"worker_container_repository\", \"worker_container_tag\"}},
 \"airflow_version\", \"pod_template_yaml\", \"task_pod_template_yaml\"}. The answer is {\"kind\": \"pod\", \"pod\"}, also
-of a pod that lacks something, or {\"kind\": \"error\", \"reason\"}, with exit code 0.
+of a pod that lacks something, or {\"kind\": \"error\", \"reason\"}, with exit code 0. A name that executor_config gives the
+pod is shown as its name, as in the Python executor's pods; the daemon gives the pod its own.
 
 Examples:
   windlass render pod --dag-id etl --task-id load --run-id manual__2026-01-01

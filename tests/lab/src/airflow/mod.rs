@@ -327,7 +327,7 @@ fn environment(
     let webserver_port = webserver_port.to_string();
     let log_ports = [ports::free()?.to_string(), ports::free()?.to_string()];
     let path = venv.path();
-    let fixed: [(&str, &str); 22] = [
+    let fixed: [(&str, &str); 25] = [
         ("PATH", &path),
         ("HOME", &home_text),
         ("PYTHONUNBUFFERED", "1"),
@@ -344,6 +344,11 @@ fn environment(
         ("AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT", &log_ports[0]),
         ("AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT", &log_ports[1]),
         ("AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK", "False"),
+        // On a busy machine a file is read for longer than Airflow waits: it then forgets the file's DAGs until it is
+        // read again, and what needs them meanwhile fails. In seconds.
+        ("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "300"),
+        ("AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT", "300"),
+        ("AIRFLOW__SCHEDULER__STALE_DAG_THRESHOLD", "600"),
         ("AIRFLOW__WEBSERVER__WEB_SERVER_PORT", &webserver_port),
         ("AIRFLOW__WEBSERVER__WEB_SERVER_HOST", "127.0.0.1"),
         ("AIRFLOW__WEBSERVER__SECRET_KEY", "the lab's: it signs sessions of a private webserver"),

@@ -31,6 +31,8 @@ const SCHEDULED: [(&str, &str, &str); 4] = [
 const NOT_BY_HAND: [&str; 3] = ["looking_back", "triggered", EXAMPLE];
 /// Behind a run that failed: nothing of it ever starts, and Airflow leaves it running.
 const STAYS: (&str, &str) = ("looking_back", "third");
+/// How much of a task's log is shown.
+const LOG_LINES: usize = 12;
 /// The run by hand of each DAG.
 const BY_HAND: &str = "by_hand";
 
@@ -221,4 +223,26 @@ pub(crate) async fn tasks_without_launch(airflow: &Airflow) -> Result<Vec<String
                    SELECT FROM windlass.launch l WHERE l.dag_id = ti.dag_id AND l.task_id = ti.task_id
                        AND l.run_id = ti.run_id AND l.map_index = ti.map_index AND l.try_number = ti.try_number)";
     Ok(sqlx::query_scalar(sql).fetch_all(airflow.pool()).await?)
+}
+
+/// Why a task ended as it did, where its table cell differs: the last lines of each of its tries.
+pub(crate) fn end_of_logs(side: &str, airflow: &Airflow, cell: &Cell) -> Result<Vec<String>> {
+    let Cell { dag, run, task, map_index } = cell;
+    let mut folder = airflow.task_logs().join(format!("dag_id={dag}/run_id={run}/task_id={task}"));
+    if *map_index >= 0 {
+        folder.push(format!("map_index={map_index}"));
+    }
+    // A run has none, and a task that never began.
+    let Ok(tries) = fs::read_dir(&folder) else { return Ok(Vec::new()) };
+    let mut ends = Vec::new();
+    for log in tries {
+        let path = log?.path();
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            let lines: Vec<_> = text.lines().collect();
+            let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n    ");
+            ends.push(format!("  {side}, {}:\n    {end}", path.display()));
+        }
+    }
+    Ok(ends)
 }

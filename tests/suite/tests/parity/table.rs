@@ -35,8 +35,8 @@ pub(crate) struct Compared {
     equal: usize,
     /// With the reason.
     pub(crate) explained: Vec<String>,
-    /// And wrong.
-    pub(crate) different: Vec<String>,
+    /// And wrong: what, and how it differs.
+    pub(crate) different: Vec<(Cell, String)>,
 }
 
 impl fmt::Display for Compared {
@@ -74,7 +74,7 @@ pub(crate) fn compare(local: &Table, windlass: &Table) -> Compared {
         );
         match EXPLAINED.iter().find(|(of_dag, of_task, _)| of_dag == dag && of_task == task) {
             Some((_, _, why)) => compared.explained.push(format!("{difference}: {why}")),
-            None => compared.different.push(difference),
+            None => compared.different.push((cell.clone(), difference)),
         }
     }
     compared
@@ -94,7 +94,8 @@ fn what_one_side_alone_has_or_has_otherwise_is_a_difference() {
         "d r c [-1]: LocalExecutor skipped (try 0), Windlass nothing",
         "d r e [-1]: LocalExecutor nothing, Windlass success (try 1)",
     ];
-    assert_eq!(compared.different, expected);
+    let different: Vec<_> = compared.different.iter().map(|(_, how)| how).collect();
+    assert_eq!(different, expected);
     let told =
         "1 DAGs, 1 runs, 4 tasks; of runs and tasks 2 are equal, 0 differ for a known reason, 3 differ";
     assert_eq!(compared.to_string(), told);

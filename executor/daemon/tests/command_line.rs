@@ -124,9 +124,10 @@ fn without_ours(mut pod: Value) -> Value {
 /// What anyone takes off who compares a case: labels and annotations of Windlass, and the end of a name.
 fn as_compared(mut pod: Value) -> Value {
     let metadata = &mut pod["metadata"];
-    for field in ["labels", "annotations"] {
-        metadata[field].as_object_mut().unwrap().retain(|name, _| !name.starts_with("windlass.dev/"));
-    }
+    let annotations = metadata["annotations"].as_object_mut().unwrap();
+    annotations.remove("windlass.dev/queued-at").unwrap();
+    annotations.remove("windlass.dev/pod-override-name");
+    metadata["labels"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("windlass.dev/"));
     let name = metadata["name"].as_str().unwrap();
     let is_suffix =
         |end: &str| end.len() == 8 && end.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

@@ -21,7 +21,7 @@ pub(crate) fn run(verbose: bool) -> Result<bool> {
     note("tidy", tidy::run()?);
     note("format", step::run("format", command(cargo(), &["fmt", "--all", "--check"]), verbose)?.success);
     note("go format", go_format(verbose)?);
-    let lints = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     note("lints", step::run("lints", command(cargo(), &lints), verbose)?.success);
     note("licences and bans", deny(verbose)?);
     note("generated pages", forward::docs(true)?);

@@ -6,27 +6,26 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use windlass_lab_prepare::workspace;
 
+use crate::profile::Profile;
 use crate::step::{self, cargo};
 
 /// Builds all binaries with the features that the tests have too: each selection of packages has features of its own,
 /// and Cargo would build dependencies again for each.
-pub(crate) fn build_binaries() -> Result<()> {
-    let mut build = cargo();
-    build.args(["build", "--release", "--workspace", "--bins"]);
-    if !step::run("build", build, false)?.success {
+fn build_binaries(profile: Profile) -> Result<()> {
+    if !step::run("build", profile.binaries(), false)?.success {
         bail!("the build failed");
     }
     Ok(())
 }
 
 pub(crate) fn sim(arguments: &[String]) -> Result<bool> {
-    build_binaries()?;
-    run(Command::new(step::binary("windlass-sim")).args(arguments))
+    build_binaries(Profile::Release)?;
+    run(Command::new(Profile::Release.binary("windlass-sim")).args(arguments))
 }
 
 pub(crate) fn bench(name: Option<&str>, arguments: &[String]) -> Result<bool> {
     windlass_lab_prepare::control_plane_binary()?;
-    build_binaries()?;
+    build_binaries(Profile::Release)?;
     let mut bench = cargo();
     // The bench profile is the release profile of Cargo.toml; naming it keeps one set of build products.
     // The whole workspace for the same reason: each selection of packages has features of its own.
@@ -38,8 +37,8 @@ pub(crate) fn bench(name: Option<&str>, arguments: &[String]) -> Result<bool> {
 }
 
 pub(crate) fn docs(check: bool) -> Result<bool> {
-    build_binaries()?;
-    let mut docs = Command::new(step::binary("windlass"));
+    build_binaries(Profile::Dev)?;
+    let mut docs = Command::new(Profile::Dev.binary("windlass"));
     docs.current_dir(workspace()).args(["docs", "--dir", "docs"]);
     if check {
         docs.arg("--check");
@@ -50,8 +49,8 @@ pub(crate) fn docs(check: bool) -> Result<bool> {
 pub(crate) fn demo(keep: bool) -> Result<bool> {
     // First what may be missing: better told now than after minutes of building.
     windlass_lab_prepare::find_python()?;
-    build_binaries()?;
-    let mut demo = Command::new(step::binary("windlass-demo"));
+    build_binaries(Profile::Release)?;
+    let mut demo = Command::new(Profile::Release.binary("windlass-demo"));
     if keep {
         demo.arg("--keep");
     }

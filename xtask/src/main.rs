@@ -3,6 +3,7 @@
 mod check;
 mod coverage;
 mod forward;
+mod profile;
 mod step;
 mod test;
 mod tidy;

@@ -1,7 +1,6 @@
 //! One command as a step: a line when it starts, signs of life, a line when it ends, its output when it fails.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -79,11 +78,6 @@ pub(crate) fn cargo() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace()).env("CARGO_TERM_QUIET", "true");
     cargo
-}
-
-/// Where `--release` puts binaries.
-pub(crate) fn binary(name: &str) -> PathBuf {
-    windlass_lab_prepare::target_dir().join("release").join(name)
 }
 
 /// Whether this is CI: there a missing prerequisite is a failure, elsewhere its level is skipped.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::level::Level;
+use crate::profile::Profile;
 use crate::step::{self, cargo};
 
 /// From nothing on two cores, with the control plane built beside it.
@@ -26,14 +27,7 @@ pub(super) fn build(levels: &[Level], verbose: bool) -> Result<Option<Vec<Execut
     let mut tests = cargo();
     // Always the whole workspace: a smaller selection of packages has other features, and Cargo would build the
     // dependencies once more for it.
-    tests.args([
-        "test",
-        "--release",
-        "--workspace",
-        "--no-run",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
+    tests.args(["test", "--workspace", "--no-run", "--message-format", "json-render-diagnostics"]);
     if levels == [Level::Unit] {
         tests.args(["--lib", "--bins"]);
         for name in unit_test_names()? {
@@ -47,9 +41,7 @@ pub(super) fn build(levels: &[Level], verbose: bool) -> Result<Option<Vec<Execut
         return Ok(None);
     }
     if levels.iter().any(|level| *level > Level::Unit) {
-        let mut binaries = cargo();
-        binaries.args(["build", "--release", "--workspace", "--bins"]);
-        if !step::run("build binaries", binaries, verbose)?.success {
+        if !step::run("build binaries", Profile::Dev.binaries(), verbose)?.success {
             return Ok(None);
         }
     }
@@ -114,7 +106,7 @@ mod tests {
     fn a_test_executable_is_known_by_its_message() -> Result<()> {
         let line = r#"{"reason":"compiler-artifact","package_id":"path+file:///x/tests/suite#windlass-suite@0.1.0",
             "manifest_path":"/x/tests/suite/Cargo.toml","target":{"kind":["test"],"name":"airflow_tasks"},
-            "profile":{"test":true},"executable":"/x/target/release/deps/airflow_tasks-1"}"#;
+            "profile":{"test":true},"executable":"/x/target/debug/deps/airflow_tasks-1"}"#;
         let found = executable(line)?.context("an executable")?;
         assert_eq!((found.level, found.name.as_str()), (Level::Airflow, "windlass-suite::airflow_tasks"));
         assert_eq!(found.folder, PathBuf::from("/x/tests/suite"));

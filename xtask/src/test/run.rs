@@ -8,6 +8,7 @@ use windlass_lab_prepare::{SERIES_VARIABLE, Series, workspace};
 use super::How;
 use super::build::Executable;
 use super::level::Level;
+use crate::profile::Profile;
 use crate::step;
 
 /// Seeds that each run of the tests plays; `cargo xtask sim` plays more.
@@ -74,7 +75,7 @@ fn is_of(executable: &Executable, level: Level, series: Series) -> bool {
 }
 
 fn seeds(verbose: bool) -> Result<Counts> {
-    let mut sim = Command::new(step::binary("windlass-sim"));
+    let mut sim = Command::new(Profile::Dev.binary("windlass-sim"));
     sim.args(["--first-seed", "1", "--seeds", SEEDS]);
     let done = step::run(&format!("{SEEDS} seeds"), sim, verbose)?;
     if done.success && !verbose {

@@ -10,7 +10,7 @@ use crate::profile::Profile;
 use crate::step::{self, cargo};
 
 /// From nothing on two cores, with the control plane built beside it.
-pub(super) const BUDGET_MINUTES: f64 = 20.0;
+pub(super) const BUDGET_MINUTES: f64 = 15.0;
 
 /// A test executable.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -74,29 +74,32 @@ impl Level {
         }
     }
 
-    /// The series of Airflow that it runs with, one after the other.
-    pub(super) fn series(self) -> &'static [Series] {
+    /// The series of Airflow that it runs with: one round after the other, those of a round at once. The plugin's tests
+    /// wait for a scheduler half of their time.
+    pub(super) fn rounds(self) -> &'static [&'static [Series]] {
         match self {
-            Self::Plugin | Self::Airflow => &Series::ALL,
+            Self::Plugin => &[&Series::ALL],
+            Self::Airflow => &[&[Series::V2_11], &[Series::V2_10]],
             Self::Unit
             | Self::Sim
             | Self::Store
             | Self::Cluster
             | Self::Parity
             | Self::Faults
-            | Self::All => &[Series::V2_11],
+            | Self::All => &[&[Series::V2_11]],
         }
     }
 
     /// On two cores, built. Exceeding it is a warning: other machines are slower.
-    pub(super) fn budget_minutes(self, series: Series, long: bool) -> f64 {
+    pub(super) fn budget_minutes(self, round: &[Series], long: bool) -> f64 {
         match self {
             Self::Faults | Self::Parity if long => 20.0,
             Self::Unit => 2.0,
             Self::Sim | Self::Store | Self::Faults => 4.0,
-            Self::Cluster | Self::Plugin | Self::Parity => 5.0,
-            Self::Airflow if series == Series::V2_10 => 7.0,
-            Self::Airflow => 15.0,
+            Self::Cluster => 5.0,
+            Self::Plugin | Self::Parity => 7.0,
+            Self::Airflow if round == [Series::V2_10] => 7.0,
+            Self::Airflow => 10.0,
             Self::All => 60.0,
         }
     }

@@ -8,7 +8,7 @@ mod table;
 use std::process::{Child, Command};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use windlass_lab_prepare::Series;
 
 pub(crate) use level::Level;
@@ -44,12 +44,12 @@ pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
     table.add(Row::new("build", started.elapsed(), build::BUDGET_MINUTES, Counts::default()));
 
     for level in levels {
-        for series in level.series() {
-            let name = round(level, *series);
+        for round in level.rounds() {
+            let (name, budget) = (name(level, round), level.budget_minutes(round, how.long));
             println!("{name}: {}", level.about());
             let started = Instant::now();
             let counts = match level.missing() {
-                None => run::level((level, *series), &products, how)?,
+                None => at_once(round, |series| run::level((level, series), &products, how))?,
                 Some(missing) if in_ci() => {
                     println!("  FAILED: {missing}");
                     Counts { failed: 1, ..Counts::default() }
@@ -59,7 +59,7 @@ pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
                     Counts { skipped: 1, ..Counts::default() }
                 }
             };
-            table.add(Row::new(&name, started.elapsed(), level.budget_minutes(*series, how.long), counts));
+            table.add(Row::new(&name, started.elapsed(), budget, counts));
         }
     }
     println!("\n{table}");
@@ -69,9 +69,24 @@ pub(crate) fn run(asked: &[Level], how: &How) -> Result<bool> {
     Ok(total.failed == 0 && !(in_ci() && total.skipped > 0))
 }
 
-/// A level with one series of Airflow, as the table names it.
-fn round(level: Level, series: Series) -> String {
-    if series == Series::default() { level.to_string() } else { format!("{level} {series}") }
+/// A round of a level, as the table names it.
+fn name(level: Level, round: &[Series]) -> String {
+    match round {
+        [series] if *series != Series::default() => format!("{level} {series}"),
+        _ => level.to_string(),
+    }
+}
+
+/// Runs the series of a round at once and sums what came of them.
+fn at_once(round: &[Series], run: impl Fn(Series) -> Result<Counts> + Sync) -> Result<Counts> {
+    std::thread::scope(|scope| {
+        let running: Vec<_> = round.iter().map(|series| scope.spawn(|| run(*series))).collect();
+        let mut sum = Counts::default();
+        for one in running {
+            sum.add(one.join().map_err(|_| anyhow!("a level's thread panicked"))??);
+        }
+        Ok(sum)
+    })
 }
 
 /// The control plane (8 minutes of Go from nothing) and the virtual environments are made while Cargo builds, at a lower

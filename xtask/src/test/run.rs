@@ -91,7 +91,7 @@ fn plugin(series: Series, filter: &str, verbose: bool) -> Result<Counts> {
     if !filter.is_empty() {
         pytest.args(["-k", filter]);
     }
-    let done = step::run("pytest", pytest, verbose)?;
+    let done = step::run(&format!("pytest {series}"), pytest, verbose)?;
     Ok(python_counts(&done.output, done.success))
 }
 

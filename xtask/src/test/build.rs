@@ -40,10 +40,10 @@ pub(super) fn build(levels: &[Level], verbose: bool) -> Result<Option<Vec<Execut
     if !done.success {
         return Ok(None);
     }
-    if levels.iter().any(|level| *level > Level::Unit) {
-        if !step::run("build binaries", Profile::Dev.binaries(), verbose)?.success {
-            return Ok(None);
-        }
+    if levels.iter().any(|level| *level > Level::Unit)
+        && !step::run("build binaries", Profile::Dev.binaries(), verbose)?.success
+    {
+        return Ok(None);
     }
     let messages = done.output.lines().filter(|line| line.starts_with('{'));
     let found: Result<Vec<Executable>> = messages.filter_map(|line| executable(line).transpose()).collect();

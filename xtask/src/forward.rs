@@ -9,8 +9,6 @@ use windlass_lab_prepare::workspace;
 use crate::profile::Profile;
 use crate::step::{self, cargo};
 
-/// Builds all binaries with the features that the tests have too: each selection of packages has features of its own,
-/// and Cargo would build dependencies again for each.
 fn build_binaries(profile: Profile) -> Result<()> {
     if !step::run("build", profile.binaries(), false)?.success {
         bail!("the build failed");

@@ -19,13 +19,11 @@ impl Profile {
     /// dependencies again for each.
     pub(crate) fn binaries(self) -> Command {
         let mut build = cargo();
-        build.args(["build", "--workspace", "--bins"]);
-        match self {
-            Self::Dev => {}
-            Self::Release => {
-                build.arg("--release");
-            }
-        }
+        let name = match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        };
+        build.args(["build", "--workspace", "--bins", "--profile", name]);
         build
     }
 

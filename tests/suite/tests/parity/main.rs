@@ -67,7 +67,9 @@ fn the_same_tasks_come_to_the_same_end() -> Result<()> {
 fn the_kubernetes_example_runs_with_its_pod_overrides() -> Result<()> {
     let shared = &*SHARED;
     shared.runtime.block_on(async {
-        let seen = pods::of_the_example(&shared.stack).await.context("run example_kubernetes_executor")?;
+        let form = Form::of_environment();
+        let seen =
+            pods::of_the_example(&shared.stack, form).await.context("run example_kubernetes_executor")?;
         seen.check()
     })
 }

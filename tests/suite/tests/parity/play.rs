@@ -51,7 +51,7 @@ impl Form {
     }
 
     /// On two busy cores.
-    fn at_most(self) -> Duration {
+    pub(crate) fn at_most(self) -> Duration {
         match self {
             Self::Short => Duration::from_secs(600),
             Self::Long => Duration::from_secs(2400),

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,14 +16,14 @@ use windlass_lab::folder::Folder;
 use windlass_lab::process::POLL;
 use windlass_suite::{NAMESPACE, Stack};
 
+use crate::play::Form;
+
 pub(crate) const EXAMPLE: &str = "example_kubernetes_executor";
 /// The one that the example names.
 pub(crate) const SECOND_NAMESPACE: &str = "test-namespace";
 
 /// Repository and tag of the worker's image in the settings; the template has another one.
 pub(crate) const IMAGE: (&str, &str) = ("windlass-lab/airflow", "of-the-settings");
-
-const RUN: Duration = Duration::from_secs(300);
 
 /// The folders that the example's volumes are mounted at.
 pub(crate) fn make_mounts(folder: &Folder) -> Result<()> {
@@ -42,7 +41,7 @@ pub(crate) struct Seen {
 }
 
 /// Runs it, and looks at its pods while they are there: a task that succeeded leaves none.
-pub(crate) async fn of_the_example(stack: &Stack) -> Result<Seen> {
+pub(crate) async fn of_the_example(stack: &Stack, form: Form) -> Result<Seen> {
     let run = stack.trigger(EXAMPLE).await?;
     let mut pods = BTreeMap::new();
     let everywhere: Api<Pod> = Api::all(stack.plane.client());
@@ -58,7 +57,8 @@ pub(crate) async fn of_the_example(stack: &Stack) -> Result<Seen> {
     };
     let state = tokio::select! {
         wrong = look => return wrong,
-        state = stack.airflow.wait_run(EXAMPLE, &run, RUN) => state?,
+        // Beside all the other runs, so as long as those may take.
+        state = stack.airflow.wait_run(EXAMPLE, &run, form.at_most()) => state?,
     };
     let tasks = stack.airflow.tasks(EXAMPLE, &run).await?;
     ensure!(tasks.iter().all(|row| row.is("success") && row.try_number == 1), "{tasks:?}");

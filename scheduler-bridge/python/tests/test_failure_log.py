@@ -18,30 +18,32 @@ def written(stepper, key):
     return file.read_text()
 
 
-def test_the_tasks_own_log_tells_the_reason_and_the_pods_last_lines(stepper, world, new_run):
-    """Also lines that come after the outcome: a settle does not wait for them."""
+def test_reason_and_last_lines_are_told_at_once(stepper, world, new_run):
+    """In the task's own log and in the event log: a settle does not wait for the lines, its delivery does."""
     key, launch_id = running(stepper, world, new_run)
-    world.fail(launch_id)
+    world.settle(launch_id, "failure", "OomKilled", "container base used 1Gi of 1Gi", 137)
+    stepper.deliver()
+    assert world.state(key) == "running"
+    assert not world.logs(key, "windlass failure")
+    world.keep_log(launch_id, "reading 100% of it\nlast")
     stepper.deliver()
     assert world.state(key) == "up_for_retry"
-    world.sql("UPDATE windlass.launch SET log_tail = %s WHERE launch_id = %s", "reading 100% of it\nlast", launch_id)
-    text = written(stepper, key)
-    assert "OomKilled: container base used 1Gi of 1Gi\nWhat to do: raise resources.limits.memory" in text
-    assert "Last lines of its log:\nreading 100% of it\nlast" in text
+    (event,) = world.logs(key, "windlass failure")
+    for told in (written(stepper, key), event):
+        assert "OomKilled: container base used 1Gi of 1Gi\nWhat to do: raise resources.limits.memory" in told
+        assert "Last lines of its log:\nreading 100% of it\nlast" in told
 
 
-def test_a_database_in_trouble_costs_the_last_lines_but_not_the_reason(stepper, world, new_run, caplog):
+def test_last_lines_that_never_come_cost_a_failure_five_seconds(stepper, world, new_run):
+    """A daemon killed between the outcome and the lines: the next one does not read them."""
     key, launch_id = running(stepper, world, new_run)
-    world.fail(launch_id)
+    world.settle(launch_id, "failure", "OomKilled", "container base used 1Gi of 1Gi", 137)
+    world.sql("UPDATE windlass.launch SET settled_at = now() - interval '6 s' WHERE launch_id = %s", launch_id)
     stepper.deliver()
-    world.sql("ALTER SCHEMA windlass RENAME TO hidden")
-    try:
-        text = written(stepper, key)
-    finally:
-        world.sql("ALTER SCHEMA hidden RENAME TO windlass")
+    assert world.state(key) == "up_for_retry"
+    text = written(stepper, key)
     assert "OomKilled: container base used 1Gi of 1Gi" in text
     assert "Last lines" not in text
-    assert "does not tell why its pod failed" not in caplog.text
 
 
 def test_a_task_log_that_cannot_be_written_costs_nothing_but_a_line(stepper, world, new_run, monkeypatch, caplog):

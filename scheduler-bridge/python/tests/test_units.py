@@ -40,7 +40,7 @@ def settled(**changes) -> Settled:
         reason="OomKilled",
         message="container base used 1Gi of 1Gi",
         exit_code=137,
-        log_tail=None,
+        log_tail="",
         callback_sent=False,
         closed=False,
         settled_at=QUEUED,
@@ -62,6 +62,12 @@ def settled(**changes) -> Settled:
     [
         ({}, Verdict.FAIL_RUNNING),
         ({"ti_state": "restarting"}, Verdict.FAIL_RUNNING),
+        # the daemon is reading the pod's last lines, was killed before it had them, or has none to read
+        ({"log_tail": None}, Verdict.WAIT),
+        ({"log_tail": None, "ti_state": "queued", "ti_hostname": ""}, Verdict.WAIT),
+        ({"log_tail": None, "settled_seconds": 5.0}, Verdict.FAIL_RUNNING),
+        ({"log_tail": None, "exit_code": None}, Verdict.FAIL_RUNNING),
+        ({"log_tail": None, "ti_state": "failed"}, Verdict.CLOSE),
         ({"reason": "ImagePull"}, Verdict.WAIT),
         ({"reason": "ImagePull", "worker_silent": True}, Verdict.FAIL_RUNNING),
         ({"reason": "ImagePull", "ti_state": "queued"}, Verdict.WAIT),

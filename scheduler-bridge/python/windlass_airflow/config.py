@@ -48,6 +48,10 @@ the row, then the task is failed: nobody else would."""
 FOLLOW_SECONDS = 1.0
 """How often `dags test --use-executor` looks for the ends of its tasks."""
 
+LOG_TAIL_SECONDS = 5.0
+"""How long a failure waits for the last lines of its pod's log. The daemon reads them while it settles the launch, and
+gives up after 2 s; only one that was killed just then never says so."""
+
 CLOSE_FOR_OTHERS_SECONDS = 60.0
 """Outcomes with nothing left to deliver are closed for their owner by any scheduler after this time."""
 

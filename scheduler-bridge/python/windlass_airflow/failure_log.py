@@ -11,19 +11,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
-from windlass_airflow.database import explain, short_transaction
+from windlass_airflow.database import explain
 
 if TYPE_CHECKING:
     import logging
-
-    from airflow.utils.log.task_context_logger import TaskContextLogger
 
     from windlass_airflow.outcome import Settled
 
@@ -32,13 +27,6 @@ COMPONENT = "windlass"
 
 WAITING_MAX = 256
 
-TAIL_WITHIN_SECONDS = 5.0
-"""The daemon reads the pod's last lines while it settles the launch, and waits for them no longer."""
-
-TAIL_PAUSE_SECONDS = 0.25
-
-TAIL = text("SELECT log_tail FROM windlass.launch WHERE launch_id = :launch_id")
-
 
 class FailureLog:
     """The queue and its thread, started with the first failure."""
@@ -46,7 +34,7 @@ class FailureLog:
     def __init__(self, log: logging.Logger) -> None:
         """Start nothing yet."""
         self._log = log
-        self._waiting: queue.Queue[tuple[Settled, float]] = queue.Queue(WAITING_MAX)
+        self._waiting: queue.Queue[Settled] = queue.Queue(WAITING_MAX)
         self._thread: threading.Thread | None = None
 
     def write(self, settled: Settled) -> None:
@@ -54,9 +42,7 @@ class FailureLog:
         if not conf.getboolean("logging", "enable_task_context_logger", fallback=True):
             return
         with contextlib.suppress(queue.Full):
-            # Counted from its settling, so that those behind it do not wait once more.
-            tail_until = time.monotonic() + TAIL_WITHIN_SECONDS - settled.settled_seconds
-            self._waiting.put_nowait((settled, tail_until))
+            self._waiting.put_nowait(settled)
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._work, name="windlass-failure-log", daemon=True)
             self._thread.start()
@@ -70,32 +56,11 @@ class FailureLog:
 
         logger = TaskContextLogger(COMPONENT)
         while True:
-            settled, tail_until = self._waiting.get()
+            settled = self._waiting.get()
             try:
-                self._write(logger, settled, tail_until)
+                # Not the text as a format: it may hold any character.
+                logger.error("%s", settled.log_text, ti=settled.key)
             except Exception as error:
                 self._log.warning("The log of %s does not tell why its pod failed: %s", settled.key, explain(error))
             finally:
                 self._waiting.task_done()
-
-    def _write(self, logger: TaskContextLogger, settled: Settled, tail_until: float) -> None:
-        # Not the text as a format: it may hold any character.
-        logger.error("%s", settled._replace(log_tail=self._tail(settled, tail_until)).log_text, ti=settled.key)
-
-    @staticmethod
-    def _tail(settled: Settled, until: float) -> str | None:
-        """The pod's last lines, once they are there. A pod that never ran has none.
-
-        A database in trouble has none either: the reason is known without it, and delivery tells of the trouble.
-        """
-        if settled.log_tail is not None or not settled.ran:
-            return settled.log_tail
-        while True:
-            try:
-                with short_transaction() as connection:
-                    tail = connection.scalar(TAIL, {"launch_id": settled.launch_id})
-            except SQLAlchemyError:
-                return None
-            if tail is not None or time.monotonic() > until:
-                return None if tail is None else str(tail)
-            time.sleep(TAIL_PAUSE_SECONDS)

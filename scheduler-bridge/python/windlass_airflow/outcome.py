@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from windlass_airflow.config import CLOSE_FOR_OTHERS_SECONDS, INFO_MAX_CHARACTERS, UNREPORTED_END_SECONDS
+from windlass_airflow.config import (
+    CLOSE_FOR_OTHERS_SECONDS,
+    INFO_MAX_CHARACTERS,
+    LOG_TAIL_SECONDS,
+    UNREPORTED_END_SECONDS,
+)
 from windlass_airflow.database import LIVE_STATES
 from windlass_airflow.reasons import GIVEN_UP_WHILE_WAITING, HINTS
 
@@ -40,7 +45,7 @@ class Settled(NamedTuple):
     message: str | None
     exit_code: int | None
     log_tail: str | None
-    """Last lines of the pod's log, once the daemon has them."""
+    """Last lines of the pod's log, once the daemon has them: none are an empty text."""
     callback_sent: bool
     closed: bool
     """Nothing is left in the cluster of its pod."""
@@ -73,9 +78,10 @@ class Settled(NamedTuple):
         )
 
     @property
-    def ran(self) -> bool:
-        """Whether a container of its pod has ended: then there may be last lines."""
-        return self.exit_code is not None or self.outcome == "success"
+    def awaits_log(self) -> bool:
+        """Whether the daemon may still be reading the last lines of its pod. One that never ran has none."""
+        ran = self.outcome == "failure" and self.exit_code is not None
+        return ran and self.log_tail is None and self.settled_seconds < LOG_TAIL_SECONDS
 
     @property
     def sentence(self) -> str:
@@ -133,6 +139,8 @@ def judge_live(settled: Settled) -> Verdict:
         return Verdict.CLOSE
     if settled.outcome == "success" and settled.settled_seconds < UNREPORTED_END_SECONDS:
         return Verdict.WAIT
+    if settled.awaits_log:
+        return Verdict.WAIT  # the reason is told once, with them
     if settled.ti_state == "queued":
         # A pod that was given up while it waited may start before it is removed, and run the task to its end. A
         # callback request sent before that would be executed on whatever the task has become by then (I6).

@@ -268,7 +268,7 @@ async fn cleanup_removes_what_has_ended_and_render_shows_a_whole_run() -> Result
 
     let pod = database.sql("SELECT pod_name FROM windlass.launch WHERE task_id = 'fails'")?;
     let pods: Api<Pod> = Api::namespaced(plane.client(), "tasks");
-    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+    let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
     let status = json!({"status": {"phase": "Failed", "containerStatuses": [{
         "name": "base", "image": "airflow:2.11", "imageID": "", "ready": false, "restartCount": 0, "state": ended,
     }]}});
@@ -276,6 +276,9 @@ async fn cleanup_removes_what_has_ended_and_render_shows_a_whole_run() -> Result
     pods.patch_status(&pod, &PatchParams::default(), &Patch::Strategic(&status)).await?;
     let settled = "SELECT count(*) FROM windlass.launch WHERE task_id = 'fails' AND outcome = 'failure'";
     until("its outcome", async || Ok((database.sql(settled)? == "1").then_some(()))).await?;
+    // No node has its log: the plugin is told so, for it waits for the log before it tells Airflow.
+    let log = "SELECT 'read: ' || log_tail FROM windlass.launch WHERE task_id = 'fails'";
+    until("the end of reading its log", async || Ok((database.sql(log)? == "read:").then_some(()))).await?;
     let cleanup = |more: &[&str]| -> Result<String> {
         let done = windlass(&variables, &[&["cleanup", "--older-than", "0"], more].concat())?;
         ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

@@ -1,7 +1,7 @@
 //! The last lines of pods that failed: what a killed worker wrote is nowhere else, and its pod is soon gone.
 //!
-//! Best effort, beside everything else: the outcome does not wait for it. Only the delete of that very pod does, for as
-//! long as one read may take.
+//! Best effort, beside everything else: the outcome is stored without it. Two wait for it, as long as one read may take:
+//! the delete of that very pod, and the plugin, which tells Airflow reason and lines at once (judge_live in outcome.py).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -36,16 +36,22 @@ impl FailedLogs {
         Self { lines, reads: Semaphore::new(READS), reading: Mutex::default() }
     }
 
-    /// Reads the end of a pod's log and stores it with its launch. What goes wrong is for the log alone.
+    /// Reads the end of a pod's log and stores it with its launch: an empty one where there is none to be had, for the
+    /// plugin waits for it. What goes wrong is for the log alone.
     pub(super) async fn keep(
         &self,
         (cluster, store): (&Cluster, &Store),
         epoch: Epoch,
         (launch, pod, uid): (&LaunchId, &PodRef, PodUid),
     ) {
-        if self.lines == 0 {
-            return;
+        let log = if self.lines == 0 { String::new() } else { self.read(cluster, pod, &uid).await };
+        if let Err(error) = store.keep_log(epoch, launch, &log).await {
+            let error = error.chain();
+            tracing::warn!("the last lines of pod {pod}, which failed, are not kept: {error}");
         }
+    }
+
+    async fn read(&self, cluster: &Cluster, pod: &PodRef, uid: &PodUid) -> String {
         let over = CancellationToken::new();
         self.of(|reading| reading.insert(uid.clone(), over.clone()));
         let _told_at_the_end = over.drop_guard();
@@ -54,17 +60,14 @@ impl FailedLogs {
             cluster.logs(pod, WORKER_CONTAINER, self.lines, KEPT_BYTES, READ).await
         };
         let log = timeout(READ, read).await;
-        self.of(|reading| reading.remove(&uid));
-        let kept = match log {
-            Ok(Ok(log)) => {
-                store.keep_log(epoch, launch, &printable(&log)).await.map_err(|error| error.chain())
-            }
-            Ok(Err(error)) => Err(error.line()),
-            Err(_) => Err(format!("no answer within {} s", READ.as_secs())),
+        self.of(|reading| reading.remove(uid));
+        let error = match log {
+            Ok(Ok(log)) => return printable(&log),
+            Ok(Err(error)) => error.line(),
+            Err(_) => format!("no answer within {} s", READ.as_secs()),
         };
-        if let Err(error) = kept {
-            tracing::warn!("the last lines of pod {pod}, which failed, are not kept: {error}");
-        }
+        tracing::warn!("the last lines of pod {pod}, which failed, are not kept: {error}");
+        String::new()
     }
 
     /// Waits until the log of this pod is read, if it is being read.

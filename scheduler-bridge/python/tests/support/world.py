@@ -98,6 +98,11 @@ class World:
 
     def fail(self, launch_id: str, reason: str = "OomKilled", message: str = "container base used 1Gi of 1Gi") -> None:
         self.settle(launch_id, "failure", reason, message, 137)
+        self.keep_log(launch_id, "")
+
+    def keep_log(self, launch_id: str, log: str) -> None:
+        """What the daemon does after it has settled a launch whose pod ran; the log is empty if there is none."""
+        self.sql("UPDATE windlass.launch SET log_tail = %s WHERE launch_id = %s", log, launch_id)
 
     def close(self, launch_id: str) -> None:
         """Nothing is left of its pod."""

@@ -49,8 +49,9 @@ FOLLOW_SECONDS = 1.0
 """How often `dags test --use-executor` looks for the ends of its tasks."""
 
 LOG_TAIL_SECONDS = 5.0
-"""How long a failure waits for the last lines of its pod's log. The daemon reads them while it settles the launch, and
-gives up after 2 s; only one that was killed just then never says so."""
+"""How long a failure waits for the last lines of its pod's log. The daemon reads them while it settles the launch,
+gives up after 2 s, and stores then that there are none; one that was killed, lost its term or failed to write it down
+leaves this wait to end by itself."""
 
 CLOSE_FOR_OTHERS_SECONDS = 60.0
 """Outcomes with nothing left to deliver are closed for their owner by any scheduler after this time."""

@@ -64,7 +64,7 @@ impl Form {
     /// On two busy cores.
     pub(crate) fn at_most(self) -> Duration {
         match self {
-            Self::Short => Duration::from_secs(600),
+            Self::Short => Duration::from_secs(900),
             Self::Long => Duration::from_secs(2400),
         }
     }

@@ -166,7 +166,7 @@ async fn add_pool(airflow: &Airflow) -> Result<()> {
 pub(crate) async fn all(airflow: &Airflow, form: Form) -> Result<Table> {
     let deadline = Instant::now() + form.at_most();
     airflow.trigger_at(AGAINST_TIME, BY_HAND, DATE).await?;
-    until_none_is_left(airflow, deadline, async || not_begun(airflow).await).await?;
+    until_none_is_left(airflow, deadline, || not_begun(airflow)).await?;
 
     let mut dags = dags(airflow).await?;
     dags.retain(|dag| dag != AGAINST_TIME && !NOT_BY_HAND.contains(&dag.as_str()));
@@ -180,11 +180,11 @@ pub(crate) async fn all(airflow: &Airflow, form: Form) -> Result<Table> {
     }
 
     // The short form has neither.
-    until_none_is_left(airflow, deadline, async || open_runs_of_writers(airflow).await).await?;
+    until_none_is_left(airflow, deadline, || open_runs_of_writers(airflow)).await?;
     for dag in &readers {
         airflow.trigger_at(dag, BY_HAND, DATE).await?;
     }
-    until_none_is_left(airflow, deadline, async || open_runs(airflow).await).await?;
+    until_none_is_left(airflow, deadline, || open_runs(airflow)).await?;
     read(airflow).await
 }
 

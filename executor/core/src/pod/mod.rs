@@ -15,7 +15,8 @@
 //! - From a template that is a list or a single value no task is launched; Python ignores its content, and so does
 //!   `render pod --input`.
 //! - YAML tags `!!binary`, `!!set`, `!!omap`, `!!pairs` are an error, and times that are not ISO 8601. U+0085, U+2028 and U+2029 end no
-//!   line of a template, as in YAML 1.2.
+//!   line of a template, as in YAML 1.2; an anchor's name with other characters than libyaml's is an error, and some
+//!   texts are read that libyaml refuses (a tab between tokens, an empty key).
 
 mod command;
 mod error;

@@ -5,12 +5,15 @@ mod scalar;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span, StrInput, Tag};
 
 use super::python::Py;
 
 /// Nodes after aliases are expanded. A pod has some hundred; the bound keeps a chain of aliases from filling the memory.
 const NODES_MAX: usize = 100_000;
+
+/// Comments of one text that may lack the blank before them: each costs a parse of its own.
+const CLOSE_COMMENTS_MAX: usize = 100;
 
 /// Why a text is no YAML that PyYAML would load.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,10 +27,39 @@ pub(crate) struct YamlError {
 
 /// The value of the only document; `None` for an empty text. Several documents are an error, as in `safe_load`.
 pub(crate) fn load(text: &str) -> Result<Py, YamlError> {
-    let mut graph = Graph::default();
-    let Some(root) = graph.compose(text)? else { return Ok(Py::None) };
+    let (graph, root) = Graph::compose(text).or_else(|error| {
+        with_blanks_before_comments(text).map_or(Err(error), |text| Graph::compose(&text))
+    })?;
+    let Some(root) = root else { return Ok(Py::None) };
     let mut builder = Builder { graph: &graph, budget: NODES_MAX, open: Vec::new() };
     builder.value(root)
+}
+
+/// `[a]#b` with the blank that YAML demands before a comment and libyaml does not; `None` if no comment lacks it.
+fn with_blanks_before_comments(text: &str) -> Option<String> {
+    let mut out = text.to_owned();
+    for inserted in 0..=CLOSE_COMMENTS_MAX {
+        let refused = parser(&out).find_map(Result::err);
+        let at = refused
+            .filter(|error| *error.kind() == ErrorKind::CommentNotSeparated)
+            .and_then(|error| error.marker().byte_offset())
+            .filter(|at| out[..].get(*at..).is_some_and(|rest| rest.starts_with('#')));
+        match at {
+            Some(at) => out.insert(at, ' '),
+            None => return (inserted > 0).then_some(out),
+        }
+    }
+    None
+}
+
+fn parser(text: &str) -> Parser<'_, StrInput<'_>> {
+    let mut options = granit_parser::options! {
+        bom_inside_document_as_content: true,
+        block_scalar_eof_without_line_feed: true,
+        emit_anchor_events: true,
+    };
+    options.set_emit_comments(false);
+    Parser::new_from_str_with_options(text, options)
 }
 
 /// A node as PyYAML's composer makes it; an alias is the same node again.
@@ -57,16 +89,11 @@ struct Open {
 }
 
 impl Graph {
-    fn compose(&mut self, text: &str) -> Result<Option<usize>, YamlError> {
-        let mut options = granit_parser::options! {
-            bom_inside_document_as_content: true,
-            block_scalar_eof_without_line_feed: true,
-            emit_anchor_events: true,
-        };
-        options.set_emit_comments(false);
-        let mut parser = Parser::new_from_str_with_options(text, options);
+    /// The nodes of a text, and which of them is its document's root.
+    fn compose(text: &str) -> Result<(Graph, Option<usize>), YamlError> {
+        let mut graph = Graph::default();
         let (mut root, mut open, mut documents) = (None, Vec::new(), 0);
-        while let Some(next) = parser.next_event() {
+        for next in parser(text) {
             let (event, span) =
                 next.map_err(|error| YamlError { line: error.marker().line(), what: error.to_string() })?;
             if matches!(event, Event::DocumentStart(..)) {
@@ -76,11 +103,11 @@ impl Graph {
                     return Err(YamlError { line: span.start.line(), what });
                 }
             }
-            if let Some(node) = self.take(event, &span, &mut open)? {
+            if let Some(node) = graph.take(event, &span, &mut open)? {
                 root = root.or(Some(node));
             }
         }
-        Ok(root)
+        Ok((graph, root))
     }
 
     /// Adds the node that an event stands for to the collection that is open. Gives the node when none is.
@@ -120,6 +147,11 @@ impl Graph {
                     target.ok_or_else(|| YamlError { line, what: "an alias without its anchor".into() })?;
                 return Ok(self.attach(node, open));
             }
+            Event::Anchor(_, name) if !name.chars().all(in_anchor) => {
+                let what =
+                    format!("the anchor `{name}` has other characters than a-z, A-Z, 0-9, `-` and `_`");
+                return Err(YamlError { line, what });
+            }
             // YAML allows it; libyaml does not.
             Event::Anchor(_, name) if !self.anchor_names.insert(name.to_string()) => {
                 return Err(YamlError { line, what: format!("the anchor `{name}` is there twice") });
@@ -150,6 +182,11 @@ impl Graph {
         }
         None
     }
+}
+
+/// libyaml ends the name of an anchor where YAML goes on: `&a:b c` is the text `:b c` there.
+fn in_anchor(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
 }
 
 /// An explicit tag without YAML's own prefix.
@@ -286,7 +323,21 @@ mod tests {
         assert_eq!(shown("a: &a [*a]\n"), "line 1: a collection that contains itself by an alias is no pod");
         assert_eq!(shown("? [a]\n: 1\n"), "line 1: a list or mapping can't be a key");
         assert_eq!(shown("- &a 1\n- &a 2\n"), "line 2: the anchor `a` is there twice");
+        assert_eq!(
+            shown("a: 1\nb: &b:c 2\n"),
+            "line 2: the anchor `b:c` has other characters than a-z, A-Z, 0-9, `-` and `_`"
+        );
         assert!(shown("a: [1\n").starts_with("line "));
+    }
+
+    #[test]
+    fn a_comment_needs_no_blank_where_libyaml_asks_for_none() {
+        assert_eq!(
+            shown("a: [é, 1]#c\nb: 'q'#c\nc: {d: e,#c\n f: g}#c\nh: |#c\n  i\nj: k#l\n"),
+            "{'a': ['é', 1], 'b': 'q', 'c': {'d': 'e', 'f': 'g'}, 'h': 'i\\n', 'j': 'k#l'}"
+        );
+        let many = format!("[\n{}]\n", "{a: 1}#c\n,".repeat(CLOSE_COMMENTS_MAX + 1));
+        assert!(shown(&many).starts_with("line 2: comments must be separated"), "{}", shown(&many));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use serde_json::{Number, Value};
+use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
 
 /// A value of Python, as far as YAML or JSON can make one.
 #[derive(Clone, Debug, PartialEq)]
@@ -289,14 +290,26 @@ fn str_repr(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || (0x7f..0xa1).contains(&(c as u32)) || c == '\u{ad}' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
+            c if is_printable(c) => out.push(c),
+            c => {
+                let _ = match u32::from(c) {
+                    code @ ..=0xff => write!(out, "\\x{code:02x}"),
+                    code @ ..=0xffff => write!(out, "\\u{code:04x}"),
+                    code => write!(out, "\\U{code:08x}"),
+                };
             }
-            c => out.push(c),
         }
     }
     out.push(quote);
     out
+}
+
+/// `str.isprintable` of one character: other than a control, a format, a separator (but the blank), or without a meaning.
+fn is_printable(c: char) -> bool {
+    match c.general_category_group() {
+        GeneralCategoryGroup::Other | GeneralCategoryGroup::Separator => c == ' ',
+        _ => true,
+    }
 }
 
 fn datetime_repr(t: &DateTime) -> String {
@@ -349,6 +362,8 @@ mod tests {
         let list = Py::List(vec![Py::Str("it's".into()), Py::Bool(true), Py::None]);
         let dict = Py::Dict(vec![(Py::Str("a\n".into()), list)]);
         assert_eq!(dict.to_text(), r#"{'a\n': ["it's", True, None]}"#);
+        let odd = Py::List(vec![Py::Str("é 日😀\u{7f}\u{a0}\u{ad}\u{200b}\u{feff}\u{e0001}".into())]);
+        assert_eq!(odd.to_text(), r"['é 日😀\x7f\xa0\xad\u200b\ufeff\U000e0001']");
     }
 
     #[test]
